@@ -1,0 +1,1 @@
+"""HTTP in and out. Holds no state of its own."""

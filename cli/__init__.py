@@ -1,0 +1,1 @@
+"""The `vlmq` command: starts everything on one machine, and asks."""

@@ -1,0 +1,83 @@
+"""The errors of a job's life. Drivers' errors become these at the adapters.
+
+VlmqError
+├── JobNotFound          no such job, or another tenant's
+├── StaleAttempt         a write by an attempt that is no longer current
+├── IllegalTransition    the transition table has no such arrow
+├── JobNotFinished       asked for something that only a terminal job allows
+├── LogGap               an append that does not continue the event log
+├── BlobNotFound         no bytes under this digest
+└── Unavailable          a backing service does not answer; try again
+    ├── StoreUnavailable
+    ├── StreamUnavailable
+    └── BlobsUnavailable
+"""
+
+
+class VlmqError(Exception):
+    """Root of the tree."""
+
+
+class JobNotFound(VlmqError):
+    """No job has this id for this tenant."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job has the id {job_id!r}")
+        self.job_id = job_id
+
+
+class StaleAttempt(VlmqError):
+    """The attempt that writes is not the job's current one: it lost its lease, or the job has ended."""
+
+    def __init__(self, job_id: str, attempt: int) -> None:
+        super().__init__(f"attempt {attempt} of job {job_id!r} is no longer current")
+        self.job_id = job_id
+        self.attempt = attempt
+
+
+class IllegalTransition(VlmqError):
+    """The transition table has no arrow between these states."""
+
+    def __init__(self, source: str, target: str) -> None:
+        super().__init__(f"a job cannot go from {source!r} to {target!r}")
+
+
+class JobNotFinished(VlmqError):
+    """The job must be terminal for this."""
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(f"job {job_id!r} is still {state!r}; cancel it first or wait for its end")
+        self.job_id = job_id
+
+
+class LogGap(VlmqError):
+    """An append starts after the log's end; `next_sequence` is where the log goes on."""
+
+    def __init__(self, job_id: str, next_sequence: int) -> None:
+        super().__init__(f"the event log of job {job_id!r} goes on at sequence {next_sequence}")
+        self.job_id = job_id
+        self.next_sequence = next_sequence
+
+
+class BlobNotFound(VlmqError):
+    """No bytes are stored under this digest."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"no blob has the digest {digest!r}")
+        self.digest = digest
+
+
+class Unavailable(VlmqError):
+    """A backing service does not answer now."""
+
+
+class StoreUnavailable(Unavailable):
+    """PostgreSQL does not answer."""
+
+
+class StreamUnavailable(Unavailable):
+    """Redis does not answer."""
+
+
+class BlobsUnavailable(Unavailable):
+    """The blob store does not answer or is full."""

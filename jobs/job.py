@@ -1,0 +1,186 @@
+"""The job: one accepted chat request and everything that is known of it. Values only, no storage."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+from jobs.request import ChatRequest
+
+DEFAULT_TENANT = "default"
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        return self not in (JobState.QUEUED, JobState.IN_PROGRESS)
+
+
+class JobKind(StrEnum):
+    """Which door the job came through."""
+
+    JOB = "job"
+    CHAT_COMPLETION = "chat.completion"
+
+
+class Priority(IntEnum):
+    """Lanes: someone waits, nobody waits, nobody minds. Smaller goes first."""
+
+    INTERACTIVE = 0
+    BACKGROUND = 1
+    BATCH = 2
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class AttemptEnd(StrEnum):
+    """Why an attempt was closed. Those that count as a loss lead to quarantine."""
+
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    DEADLINE = "deadline_exceeded"
+    DRAINED = "drained"
+    MEDIA_UNAVAILABLE = "media_unavailable"
+    LEASE_EXPIRED = "lease_expired"
+    ENGINE_DIED = "engine_died"
+    WORKER_ERROR = "worker_error"
+
+    @property
+    def is_loss(self) -> bool:
+        return self not in (
+            AttemptEnd.FINISHED,
+            AttemptEnd.CANCELLED,
+            AttemptEnd.DEADLINE,
+            AttemptEnd.DRAINED,
+        )
+
+
+class TopLogprob(msgspec.Struct, frozen=True, array_like=True):
+    id: int
+    text: str
+    logprob: float
+
+
+class Token(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """One generated token. `text` is what it added to the answer: empty for an end token and while a half
+    character or a possible stop string is held back. The texts of all tokens joined are the answer."""
+
+    id: int
+    text: str
+    logprob: float | None = None
+    top: tuple[TopLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Counts of tokens. `image_tokens` and `cached_tokens` (prefix reuse) are parts of `prompt_tokens`."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    image_tokens: int = 0
+    cached_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """`code` is OpenAI's where OpenAI has one (`invalid_image`, `context_length_exceeded`, …)."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Instants of the job's life, by the database's clock. `claimed_at` is that of the first attempt,
+    `prepared_at` and `first_token_at` those of the first attempt that came so far."""
+
+    queued_at: datetime
+    claimed_at: datetime | None = None
+    prepared_at: datetime | None = None
+    first_token_at: datetime | None = None
+    done_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One claim by one worker. `tokens` is how many the job had when the attempt ended."""
+
+    number: int
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    end: AttemptEnd | None = None
+    detail: str = ""
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What the API hands to the store: everything else is the store's to fill in."""
+
+    id: str
+    tenant: str
+    kind: JobKind
+    model: str
+    priority: Priority
+    request: ChatRequest
+    metadata: dict[str, str] = field(default_factory=dict)
+    deadline: datetime | None = None
+    max_attempts: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A row of `jobs`. `attempt` is the number of claims so far and the fencing token of the current one;
+    `losses` counts the attempts that died (drains do not count); `worker` is set while in progress."""
+
+    id: str
+    tenant: str
+    kind: JobKind
+    model: str
+    priority: Priority
+    state: JobState
+    request: ChatRequest
+    metadata: dict[str, str]
+    deadline: datetime | None
+    max_attempts: int
+    attempt: int
+    losses: int
+    worker: str | None
+    tokens: tuple[Token, ...]
+    usage: Usage | None
+    finish_reason: FinishReason | None
+    error: JobError | None
+    timeline: Timeline
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(token.text for token in self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ends a job: `completed` and `incomplete` carry usage and a finish reason, `failed` an error."""
+
+    state: JobState
+    tokens: tuple[Token, ...]
+    usage: Usage | None = None
+    finish_reason: FinishReason | None = None
+    error: JobError | None = None

@@ -1,0 +1,255 @@
+"""What the API and the worker need from the outside: the store of jobs, the event log, the queue, blobs, control.
+
+All calls are synchronous; the API makes them from a bounded thread pool (docs/adr/0002). All instants are the
+database's. Each port has an adapter and a fake that pass the same contract tests.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from jobs.events import Event
+from jobs.job import Attempt, AttemptEnd, Job, JobState, NewJob, Outcome, Priority, Token
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What an attempt has produced so far. `prepared` and `first_token` stamp the timeline once."""
+
+    job_id: str
+    attempt: int
+    tokens: tuple[Token, ...]
+    prepared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A worker as the others see it. `stats` is the engine's last statistics, JSON values only."""
+
+    id: str
+    model: str
+    host: str
+    pid: int
+    slots: int
+    device: str = "cpu"
+    stats: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    record: WorkerRecord
+    started_at: datetime
+    heartbeat_at: datetime
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """`after` is a job id: the page starts behind it, in the listing's order (newest first unless `ascending`)."""
+
+    state: JobState | None = None
+    model: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    after: str | None = None
+    limit: int = 20
+    ascending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many jobs of a model wait or run in one lane, and since when the oldest of them waits."""
+
+    model: str
+    priority: Priority
+    state: JobState
+    count: int
+    oldest_queued_at: datetime
+
+
+class JobStore(Protocol):
+    """Where jobs live. Every method is one transaction. Raises StoreUnavailable when the database does not answer
+    (after retries with back-off for the worker's writes). Writes of an attempt apply only while it is current:
+    otherwise they raise StaleAttempt and change nothing."""
+
+    def insert(self, job: NewJob) -> Job:
+        """Records a new job as queued, with the blobs it refers to. The id must be new."""
+        ...
+
+    def get(self, job_id: str, tenant: str | None = None) -> Job:
+        """Raises JobNotFound, also when `tenant` is given and the job is another's."""
+        ...
+
+    def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Those that exist, by id."""
+        ...
+
+    def page(self, tenant: str, filter: JobFilter) -> list[Job]:
+        """One page. An unknown `after` raises JobNotFound."""
+        ...
+
+    def attempts(self, job_id: str) -> list[Attempt]: ...
+
+    def delete(self, job_id: str, tenant: str) -> None:
+        """Removes a terminal job and its references to blobs. Raises JobNotFound, JobNotFinished."""
+        ...
+
+    def queue_position(self, job: Job) -> int:
+        """How many queued jobs of the model go before this one; 0 when it is next or no longer queued."""
+        ...
+
+    def depths(self) -> list[Depth]: ...
+
+    # -- the worker's side
+
+    def claim(self, model: str, worker: str) -> Job | None:
+        """Takes the next queued job of the model: by priority, then age. Attempt += 1, state in_progress. Two
+        workers never get the same job. Jobs past their deadline are left to the sweeper. None: nothing waits."""
+        ...
+
+    def save_partials(self, partials: Sequence[Partial]) -> frozenset[str]:
+        """Stores what running attempts have so far, stamping prepared_at and first_token_at once. Never shortens
+        stored tokens. Returns the ids whose attempt is no longer current (for which nothing was written)."""
+        ...
+
+    def finish(self, job_id: str, attempt: int, outcome: Outcome) -> Job:
+        """The one terminal write of an attempt. Raises StaleAttempt. Repeating the same call after a lost answer
+        returns the finished job."""
+        ...
+
+    def give_back(self, job_id: str, attempt: int, end: AttemptEnd, detail: str, tokens: Sequence[Token]) -> Job:
+        """Closes the attempt; the job is queued again with its tokens, due to be rung at once, or `failed` with
+        `too_many_attempts` when a loss makes `losses` reach `max_attempts`. Raises StaleAttempt."""
+        ...
+
+    def not_ours(self, worker: str, running: Mapping[str, int]) -> frozenset[str]:
+        """Of the jobs (id → attempt) that this worker runs, those that it should stop: cancelled, taken back,
+        ended or deleted."""
+        ...
+
+    def heartbeat(self, worker: WorkerRecord) -> None:
+        """Upserts the worker's row: the lease of all its jobs."""
+        ...
+
+    def retire(self, worker_id: str) -> None:
+        """The worker leaves in good order: its row goes. Jobs it still holds are taken back as `lease_expired`."""
+        ...
+
+    def workers(self, lease_s: float) -> list[WorkerStatus]: ...
+
+    # -- the client's side
+
+    def cancel(self, job_id: str, tenant: str | None = None) -> Job:
+        """Compare-and-set to cancelled from queued or in_progress. Cancelling a terminal job returns it as it is.
+        The returned job's `worker` names who ran it, so that it can be told. Raises JobNotFound."""
+        ...
+
+    def extend_tokens(self, job_id: str, tokens: Sequence[Token]) -> Job:
+        """Gives a cancelled or failed job the tokens that its log has and its row has not (published, not stored
+        yet when it ended). Never shortens."""
+        ...
+
+    def requeue(self, job_id: str, tenant: str | None = None) -> Job:
+        """Gives a dead letter (`failed`, `too_many_attempts`) back with its losses forgotten. Raises JobNotFound,
+        IllegalTransition."""
+        ...
+
+    # -- the sweeper's side
+
+    def take_back_lost(self, lease_s: float, limit: int = 500) -> list[Job]:
+        """Gives back every job whose worker has been silent for longer than the lease, or is unknown. Returns the
+        jobs, queued again or failed as `too_many_attempts`."""
+        ...
+
+    def due_to_ring(self, overdue_s: float, limit: int = 500) -> list[Job]:
+        """Queued jobs whose message is due: never published, given back, or published longer ago than a time that
+        doubles from `overdue_s` with each ring (at most 5 minutes). Stamps them as published now."""
+        ...
+
+    def published(self, job_ids: Sequence[str]) -> None:
+        """Stamps queued jobs as published now (ring count += 1)."""
+        ...
+
+    def fail_past_deadline(self, limit: int = 500) -> list[Job]:
+        """Fails queued and running jobs whose deadline has passed, as `deadline_exceeded`; `worker` of each returned
+        job names who ran it."""
+        ...
+
+    def expire(self, retention_s: float, limit: int = 500) -> list[str]:
+        """Deletes jobs that ended longer ago than the retention. Returns their ids."""
+        ...
+
+    def orphan_blobs(self, digests: Sequence[str]) -> frozenset[str]:
+        """Of these digests, those that no job refers to."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Events of one job's log, the first of which has the sequence `first`."""
+
+    job_id: str
+    attempt: int
+    first: int
+    events: Sequence[Event]
+
+
+class EventLog(Protocol):
+    """The live event logs, in Redis. Carries, never decides: what is lost here is rebuilt from rows. All raise
+    StreamUnavailable when Redis does not answer."""
+
+    def open(self, job_id: str, attempt: int, log: Sequence[Event]) -> list[Event]:
+        """Makes `attempt` the one that may append, and sees that the log holds at least `log` (the row's). Returns
+        the whole log, which is longer than the row's when an earlier attempt had published more than was stored.
+        Raises StaleAttempt when a later attempt is open or the log has ended."""
+        ...
+
+    def append(self, appends: Sequence[Append]) -> list[Exception | None]:
+        """One round trip. Per append None, StaleAttempt or LogGap (then send again from `next_sequence`). Events
+        that the log holds already are skipped, so repeating an append whose answer was lost is harmless."""
+        ...
+
+    def end(self, job_id: str, log: Sequence[Event]) -> list[Event]:
+        """Closes the log of a terminal job for every attempt: adds of `log` (the row's, with its `Ended`) what is
+        missing, and starts its TTL. Tokens that were published beyond the row stay: then `Ended` follows them.
+        Idempotent. Returns the whole log."""
+        ...
+
+    def read(self, job_id: str) -> list[Event]:
+        """The whole log, empty when Redis has none."""
+        ...
+
+    def drop(self, job_id: str) -> None: ...
+
+
+class Queue(Protocol):
+    """The door-bell of the workers."""
+
+    def ring(self, model: str, job_id: str) -> bool:
+        """Rings once for a job. False when the broker did not take it: the sweeper rings later. Never raises for an
+        ill broker, and never blocks longer than a few seconds."""
+        ...
+
+
+class Control(Protocol):
+    """Words to one worker while it runs. Best effort: `JobStore.not_ours` is the truth that backs it."""
+
+    def stop_job(self, worker: str, job_id: str) -> None: ...
+
+
+class Blobs(Protocol):
+    """Media bytes by content. Raises BlobsUnavailable."""
+
+    def put(self, data: bytes) -> str:
+        """Stores the bytes and returns their sha256 in hex. Storing them again refreshes their age."""
+        ...
+
+    def get(self, digest: str) -> bytes:
+        """Raises BlobNotFound."""
+        ...
+
+    def delete(self, digest: str) -> None: ...
+
+    def older_than(self, age_s: float, limit: int = 1000) -> list[str]:
+        """Digests that were last put longer ago: candidates of the sweeper's collection."""
+        ...

@@ -1,0 +1,69 @@
+"""What a job asks for: messages, sampling, limits. Media stands as references, never as bytes.
+
+The API builds a ChatRequest from a validated body, the store keeps it as JSON, the worker reads it.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+
+class Role(StrEnum):
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class TextPart(msgspec.Struct, frozen=True, tag="text"):
+    text: str
+
+
+class ImagePart(msgspec.Struct, frozen=True, tag="image"):
+    """`source` is `blob:<sha256 hex>` (bytes in the blob store) or an http(s):// or file:// URL."""
+
+    source: str
+    detail: Literal["auto", "low", "high"] = "auto"
+
+
+Part = TextPart | ImagePart
+
+
+class Message(msgspec.Struct, frozen=True):
+    role: Role
+    parts: tuple[Part, ...]
+
+
+class Sampling(msgspec.Struct, frozen=True):
+    """Temperature 0 is greedy; `top_k` 0 and `min_p` 0 are off. The API always fixes a seed, so that another
+    attempt draws the same tokens. Keys of `logit_bias` are token ids."""
+
+    seed: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = msgspec.field(default_factory=dict)
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """`max_tokens` None: as many as the context leaves. `logprobs` None: off; n: the n likeliest beside the
+    chosen token's own."""
+
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+
+    def blobs(self) -> frozenset[str]:
+        """Digests of the blobs that the request refers to."""
+        return frozenset(
+            part.source.removeprefix("blob:")
+            for message in self.messages
+            for part in message.parts
+            if isinstance(part, ImagePart) and part.source.startswith("blob:")
+        )

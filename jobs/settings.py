@@ -1,0 +1,88 @@
+"""Settings that both sides need: where the services are, which models are served, how long things live.
+
+Environment (`VLMQ_<KEY>`) over `conf/server.toml` over the default. Read once, typed, frozen; a wrong value stops the
+process with a message that names key and value.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import pydantic
+from pydantic import BeforeValidator, Field
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message says which, what it was, and what it may be."""
+
+
+def _split(value: Any) -> Any:
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""A list in the file, comma-separated in the environment."""
+
+
+class FileSettings(BaseSettings):
+    """One table of `conf/server.toml`, under environment variables of one prefix."""
+
+    table: ClassVar[str]
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="VLMQ_")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        tables = tomllib.loads((CONF / "server.toml").read_text())
+        return init_settings, env_settings, InitSettingsSource(settings_cls, tables.get(cls.table, {}))
+
+
+class ServiceSettings(FileSettings):
+    """Table `[services]`, environment `VLMQ_…`."""
+
+    table: ClassVar[str] = "services"
+
+    database_url: str = Field(
+        default="", description="postgresql://… or postgresql:///db?host=/socket/folder. Required."
+    )
+    redis_url: str = Field(default="", description="redis://…, rediss://… or unix:///path.sock. Required.")
+    redis_prefix: str = Field(default="vlmq:", description="Every Redis key starts with it.")
+    blob_url: str = Field(default="var/blobs", description="fsspec URL of the media store: a folder or s3://…")
+    models: Names = Field(default=("vlmq-tiny",), min_length=1, description="Served models: files in conf/models.")
+    lease_s: float = Field(default=10.0, gt=0, description="Silence after which a worker's jobs are taken back.")
+    heartbeat_s: float = Field(default=2.0, gt=0, description="How often a worker writes its row.")
+    max_attempts: int = Field(default=3, ge=1, description="Lost attempts after which a job is quarantined.")
+    retention_s: float = Field(default=7 * 86400.0, gt=0, description="How long a terminal job is kept.")
+    stream_ttl_s: int = Field(default=900, ge=1, description="How long Redis keeps the log of an ended job.")
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def load(kind: type[S], **overrides: Any) -> S:
+    """Reads settings. Raises SettingsError that names every wrong key with its value."""
+    try:
+        return kind(**overrides)
+    except pydantic.ValidationError as exc:
+        prefix = str(kind.model_config.get("env_prefix", ""))
+        lines = [
+            f"{'.'.join(str(p) for p in e['loc'])} (environment {prefix}{str(e['loc'][0]).upper()}) = "
+            f"{e['input']!r}: {e['msg']}"
+            for e in exc.errors()
+        ]
+        raise SettingsError("wrong settings:\n  " + "\n  ".join(lines)) from exc

@@ -1,0 +1,1 @@
+"""Runs jobs: media, prompt, engine process, stream, end. Importing it loads no torch."""

@@ -1,0 +1,1 @@
+"""Pixels and tokens in, tokens out. Knows nothing of jobs, Celery, Redis, SQL or HTTP; importing it loads no torch."""
