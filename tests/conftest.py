@@ -1,0 +1,3 @@
+"""Fixtures by area; each plugin is owned by the part that it starts."""
+
+pytest_plugins = ["tests.fixtures.services", "tests.fixtures.models"]
