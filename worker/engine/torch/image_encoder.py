@@ -57,7 +57,7 @@ class ImageEncoder:
         tiles = torch.from_numpy(np.concatenate(pixels).reshape(-1, size, size, 3))
         encoded = self._model.encode_tiles(tiles.to(self._model.device))
         self.tiles_encoded += len(encoded)
-        for key, part in zip(takers, encoded.split([len(p) for p in pixels]), strict=True):
+        for key, part in zip(takers, torch.split(encoded, [len(p) for p in pixels]), strict=True):
             self._parts.setdefault(key, []).append(part)
         for key in takers:
             visuals = wanted[key]
