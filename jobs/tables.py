@@ -1,0 +1,137 @@
+"""The tables of PostgreSQL. Migrations make them; a test holds that both agree.
+
+Requests, tokens and engine statistics are JSON text, not JSONB: they are only carried, and a text may hold U+0000,
+which JSONB refuses.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSON, JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+QUEUED = text("state = 'queued'")
+IN_PROGRESS = text("state = 'in_progress'")
+ACTIVE = text("state IN ('queued', 'in_progress')")
+
+INSTANT = DateTime(timezone=True)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # The order of arrival: decides within a lane, and pages.
+    Column("number", BigInteger, Identity(always=True), nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("request", JSON(none_as_null=True), nullable=False),
+    Column("metadata", JSONB(none_as_null=True), nullable=False),
+    Column("deadline", INSTANT),
+    Column("max_attempts", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("losses", Integer, nullable=False, server_default="0"),
+    Column("worker", Text),
+    # How many tokens job_tokens holds: what a writer locks and compares before it adds to them.
+    Column("token_count", Integer, nullable=False, server_default="0"),
+    Column("usage", JSON(none_as_null=True)),
+    Column("finish_reason", Text),
+    Column("error", JSON(none_as_null=True)),
+    Column("queued_at", INSTANT, nullable=False, server_default=func.now()),
+    Column("claimed_at", INSTANT),
+    Column("prepared_at", INSTANT),
+    Column("first_token_at", INSTANT),
+    Column("done_at", INSTANT),
+    # When the queue was last rung for the job since it became queued, and how often.
+    Column("rung_at", INSTANT),
+    Column("rings", Integer, nullable=False, server_default="0"),
+    Index("ix_jobs_claim", "model", "priority", "number", postgresql_where=QUEUED),
+    Index("ix_jobs_ring", "rung_at", postgresql_where=QUEUED),
+    Index("ix_jobs_worker", "worker", postgresql_where=IN_PROGRESS),
+    Index("ix_jobs_deadline", "deadline", postgresql_where=text("deadline IS NOT NULL AND " + ACTIVE.text)),
+    Index("ix_jobs_done", "done_at", postgresql_where=text("done_at IS NOT NULL")),
+    Index("ix_jobs_page", "tenant", "number"),
+)
+
+job_tokens = Table(
+    "job_tokens",
+    metadata,
+    # Append only: a long answer that is stored every few seconds must not be written anew each time.
+    Column("job_id", Text, ForeignKey(jobs.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("first", Integer, primary_key=True, autoincrement=False),
+    Column("tokens", JSON(none_as_null=True), nullable=False),
+)
+
+job_attempts = Table(
+    "job_attempts",
+    metadata,
+    Column("job_id", Text, ForeignKey(jobs.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("worker", Text, nullable=False),
+    # Names the call that claimed, so that a claim whose answer was lost finds its job again.
+    Column("claim", Text, nullable=False),
+    Column("started_at", INSTANT, nullable=False, server_default=func.now()),
+    Column("ended_at", INSTANT),
+    Column("ended_as", Text),
+    Column("detail", Text, nullable=False, server_default=""),
+    Column("tokens", Integer, nullable=False, server_default="0"),
+    Index("ix_job_attempts_open", "claim", postgresql_where=text("ended_at IS NULL")),
+)
+
+job_blobs = Table(
+    "job_blobs",
+    metadata,
+    Column("job_id", Text, ForeignKey(jobs.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Index("ix_job_blobs_digest", "digest"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("stats", JSON(none_as_null=True), nullable=False),
+    Column("started_at", INSTANT, nullable=False, server_default=func.now()),
+    Column("heartbeat_at", INSTANT, nullable=False, server_default=func.now()),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    # sha256 of the secret, which is nowhere else; `hint` is its end, for people to tell keys apart.
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("hint", Text, nullable=False),
+    Column("created_at", INSTANT, nullable=False, server_default=func.now()),
+    Column("revoked_at", INSTANT),
+)
