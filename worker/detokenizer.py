@@ -1,0 +1,117 @@
+"""From token ids to text, one at a time: never half a character, and all pieces joined are the whole decode.
+
+Two ways, by the tokenizer's own decoder: byte-level BPE maps each token to bytes; any other kind is decoded in a
+sliding window. Special tokens emit nothing. Knows nothing of stop strings.
+"""
+
+import codecs
+from typing import Any, Protocol
+
+from worker.tokenizer import ChatTokenizer
+
+REPLACEMENT = "\ufffd"
+
+
+class Detokenizer(Protocol):
+    """State of one answer."""
+
+    def push(self, token_id: int) -> str:
+        """The text that has become certain with this token."""
+        ...
+
+    def flush(self) -> str:
+        """What was held back, at the answer's end: an unfinished character becomes U+FFFD."""
+        ...
+
+
+class ByteTable:
+    """Bytes of every token of a byte-level tokenizer; empty for special tokens and unknown ids."""
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        alphabet = {char: byte for byte, char in enumerate(_alphabet())}
+        special = {token["id"] for token in tokenizer.definition["added_tokens"] if token["special"]}
+        vocabulary = tokenizer.whole.get_vocab(with_added_tokens=True)
+        self._bytes = [b""] * (max(vocabulary.values()) + 1)
+        for token, token_id in vocabulary.items():
+            if token_id not in special:
+                self._bytes[token_id] = _bytes_of(token, alphabet)
+
+    def __getitem__(self, token_id: int) -> bytes:
+        return self._bytes[token_id] if token_id < len(self._bytes) else b""
+
+
+class ByteDetokenizer:
+    """For byte-level BPE (GPT-2's alphabet: Qwen2.5)."""
+
+    def __init__(self, table: ByteTable) -> None:
+        self._table = table
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token_id: int) -> str:
+        return self._decoder.decode(self._table[token_id])
+
+    def flush(self) -> str:
+        return self._decoder.decode(b"", final=True)
+
+
+class WindowDetokenizer:
+    """For every other decoder (SentencePiece-like, with byte fallback: InternLM). Decodes a window of recent tokens
+    twice, with and without the new one, because such decoders look at neighbours."""
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        self._decode = tokenizer.whole.decode
+        self._ids: list[int] = []
+        self._start = 0
+        self._done = 0
+
+    def push(self, token_id: int) -> str:
+        self._ids.append(token_id)
+        before, after = self._windows()
+        if len(after) <= len(before) or after.endswith(REPLACEMENT):
+            return ""
+        self._start, self._done = self._done, len(self._ids)
+        return after[len(before) :]
+
+    def flush(self) -> str:
+        before, after = self._windows()
+        self._start, self._done = self._done, len(self._ids)
+        return after[len(before) :]
+
+    def _windows(self) -> tuple[str, str]:
+        before = self._decode(self._ids[self._start : self._done], skip_special_tokens=True)
+        after = self._decode(self._ids[self._start :], skip_special_tokens=True)
+        return before, after
+
+
+class Detokenizers:
+    """Makes the detokenizer of each answer; the table is made once."""
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._table = ByteTable(tokenizer) if _is_byte_level(tokenizer.definition["decoder"]) else None
+
+    def new(self) -> Detokenizer:
+        return ByteDetokenizer(self._table) if self._table is not None else WindowDetokenizer(self._tokenizer)
+
+    def piece(self, token_id: int) -> str:
+        """The text of one token by itself, for the tables of likely tokens."""
+        if self._table is not None:
+            return self._table[token_id].decode(errors="replace")
+        return str(self._tokenizer.whole.decode([token_id], skip_special_tokens=True))
+
+
+def _is_byte_level(decoder: dict[str, Any] | None) -> bool:
+    return decoder is not None and decoder["type"] == "ByteLevel"
+
+
+def _bytes_of(token: str, alphabet: dict[str, int]) -> bytes:
+    if all(char in alphabet for char in token):
+        return bytes(alphabet[char] for char in token)
+    return token.encode()
+
+
+def _alphabet() -> list[str]:
+    """GPT-2's printable stand-ins, by byte: printable Latin-1 stands for itself, the rest for U+0100 and up."""
+    printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
+    others = iter(range(0x100, 0x200))
+    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]

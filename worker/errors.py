@@ -1,0 +1,34 @@
+"""What can go wrong with one job in a worker, as errors that say what becomes of the job.
+
+WorkerError
+├── RequestRefused       the request can never run: the job ends `failed` with `code`
+│   └── MediaRefused     … because of one of its images (worker.media.errors)
+├── MediaUnavailable     bytes cannot be had now: the job is given back
+├── Stopped              the job was stopped while it was being prepared
+└── EngineUnavailable    the engine process cannot be started
+"""
+
+
+class WorkerError(Exception):
+    """Root of the tree."""
+
+
+class RequestRefused(WorkerError):
+    """The request can never run. `code` is OpenAI's where OpenAI has one; the message names the offending values."""
+
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+
+
+class MediaUnavailable(WorkerError):
+    """A media host or the blob store does not answer now; another attempt may succeed."""
+
+
+class Stopped(WorkerError):
+    """The job's ending was decided from outside before it was prepared."""
+
+
+class EngineUnavailable(WorkerError):
+    """The engine process does not start; the message says what it said last."""

@@ -1,0 +1,1 @@
+"""From a reference to an RGB picture: fetching within limits, decoding within limits. Knows no jobs."""

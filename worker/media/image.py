@@ -1,0 +1,96 @@
+"""Decodes one encoded image to RGB within limits, with Pillow. Formats: JPEG, PNG, WebP, GIF and BMP.
+
+Transparent pixels become white, 16-bit greys keep their upper byte, animations give their first frame.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from worker.media.errors import MediaCode, MediaRefused
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+_FAULTS = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError),
+    *(NotImplementedError, MemoryError, struct.error, zlib.error),
+)
+"""What Pillow's decoders raise on damaged files."""
+_OTHERS = {
+    b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML", b"\0\0\1\0": "ICO",
+    b"8BPS": "PSD", b"\0\0\0\x0cjP": "JPEG 2000", b"\xff\x0a": "JPEG XL", b"GIMP": "XCF", b"<!DO": "HTML",
+    b"<htm": "HTML", b"<!do": "HTML",
+}  # fmt: skip
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    max_pixels: int
+    exif_orientation: bool = True
+
+
+class Picture:
+    """An opened image whose header was read and whose pixels were not. `width` and `height` are those after turning."""
+
+    def __init__(self, image: Image.Image, turn: bool) -> None:
+        self._image = image
+        self._turn = turn
+        swapped = turn and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        self.width, self.height = (image.height, image.width) if swapped else image.size
+
+    def decode(self) -> Image.Image:
+        """RGB. Raises MediaRefused when the file is truncated or damaged."""
+        try:
+            self._image.load()
+            turned = ImageOps.exif_transpose(self._image) if self._turn else self._image
+            return _to_rgb(turned)
+        except _FAULTS as exc:
+            raise MediaRefused(MediaCode.PARSE_ERROR, f"the {self._image.format} image is damaged: {exc}") from exc
+        finally:
+            self._image.close()
+
+
+def open_image(data: bytes, limits: ImageLimits) -> Picture:
+    """Reads the header alone. Raises MediaRefused."""
+    # Our own limit is checked before any pixel is decoded; Pillow's global one would warn instead of refusing.
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
+        if image.width < 1 or image.height < 1:
+            raise MediaRefused(MediaCode.TOO_SMALL, f"the image has {image.width} × {image.height} pixels")
+        if image.width * image.height > limits.max_pixels:
+            raise MediaRefused(
+                MediaCode.TOO_LARGE,
+                f"the image has {image.width} × {image.height} pixels, more than {limits.max_pixels} in all",
+            )
+        return Picture(image, limits.exif_orientation)
+    except UnidentifiedImageError as exc:
+        raise _unidentified(data) from exc
+    except _FAULTS as exc:
+        raise MediaRefused(MediaCode.INVALID_FORMAT, f"the image's header is wrong: {exc}") from exc
+
+
+def _unidentified(data: bytes) -> MediaRefused:
+    accepted = ", ".join(FORMATS)
+    if data[4:8] == b"ftyp":
+        kind: str | None = data[8:12].decode("latin-1").strip()
+    else:
+        kind = next((name for magic, name in _OTHERS.items() if data.startswith(magic)), None)
+    if kind is not None:
+        return MediaRefused(MediaCode.UNSUPPORTED_TYPE, f"files of type {kind} are not accepted; accepted: {accepted}")
+    return MediaRefused(MediaCode.INVALID_IMAGE, f"the {len(data)} bytes are no image; accepted: {accepted}")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        opaque = image.convert("RGBA")
+        white = Image.new("RGBA", opaque.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, opaque).convert("RGB")
+    if image.mode.startswith("I"):
+        grey = (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,122 @@
+"""What one worker process is told: its own limits (`[worker]`, `VLMQ_WORKER_…`) and its model's file.
+
+Reads files and the environment, once; imports neither torch nor Celery.
+"""
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from jobs.settings import CONF, FileSettings, Names, SettingsError
+
+MIB = 1 << 20
+
+
+class WorkerSettings(FileSettings):
+    """Table `[worker]`, environment `VLMQ_WORKER_…`."""
+
+    table: ClassVar[str] = "worker"
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="VLMQ_WORKER_")
+
+    model: str = Field(default="vlmq-tiny", min_length=1, description="The model this worker serves.")
+    path: str = Field(default="", description="Checkpoint folder, instead of the model file's own.")
+    gpu: str = Field(default="", description="CUDA_VISIBLE_DEVICES of the engine process; empty: as inherited.")
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="What is logged.")
+
+    grace_s: float = Field(default=20.0, ge=0, description="How long running jobs may go on after SIGTERM.")
+    tick_s: float = Field(default=1.0, gt=0, description="How often the store is asked which jobs to stop.")
+    partials_s: float = Field(default=2.0, gt=0, description="How often partial answers are stored.")
+    flush_ms: float = Field(default=25.0, gt=0, description="How long tokens are gathered before they are published.")
+    media_backoff_s: float = Field(default=1.0, ge=0, description="Pause before a job goes back for its media host.")
+
+    engine_start_s: float = Field(default=900.0, gt=0, description="How long the engine may take to load.")
+    engine_silence_s: float = Field(default=60.0, gt=0, description="Silence of a busy engine that gets it killed.")
+    engine_restarts: int = Field(default=3, ge=0, description="Failed starts in a row after which the worker exits.")
+
+    max_images: int = Field(default=32, ge=0, description="Images per request.")
+    max_request_tiles: int = Field(default=64, ge=1, description="Tiles of all images of a request together.")
+    max_image_bytes: int = Field(default=20 * MIB, ge=1, description="Bytes of one encoded image.")
+    max_image_pixels: int = Field(default=50_000_000, ge=1, description="Width times height of one image.")
+    exif_orientation: bool = Field(default=True, description="Turn pictures as their EXIF orientation says.")
+
+    connect_timeout_s: float = Field(default=5.0, gt=0, description="Resolving and connecting to a media host.")
+    read_timeout_s: float = Field(default=10.0, gt=0, description="Silence of a media host.")
+    fetch_timeout_s: float = Field(default=20.0, gt=0, description="One image from first look-up to last byte.")
+    max_redirects: int = Field(default=3, ge=0, description="Redirects that are followed for one image.")
+    media_ports: Names = Field(default=("80", "443"), description="Ports that image URLs may name.")
+    allowed_file_roots: Names = Field(default=(), description="Folders that file:// URLs may read.")
+    allowed_private_hosts: Names = Field(
+        default=(), description="Hosts (host or host:port) that may have private addresses and other ports."
+    )
+
+
+class ModelSettings(BaseModel):
+    """`conf/models/<name>.toml`: only what differs from these defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    path: Path = Field(description="Checkpoint folder.")
+    engine: str = Field(default="torch", pattern="^torch$", description="Backend of the engine process.")
+    device: str = Field(default="cpu", description="cpu, cuda or cuda:<n>.")
+    dtype: str = Field(default="float32", pattern="^(float32|bfloat16|float16)$", description="Weights and cache.")
+    slots: int = Field(default=16, ge=1, description="Sequences that decode together.")
+    pages: int = Field(default=2048, ge=1, description="Pages of the KV cache.")
+    page_size: int = Field(default=16, ge=1, description="Tokens per page.")
+    prefill_chunk: int = Field(default=512, ge=1, description="Prompt tokens per step.")
+    threads: int = Field(default=0, ge=0, description="CPU threads of the engine; 0: torch's own choice.")
+    max_tiles: int | None = Field(default=None, ge=1, description="Tiles per image; None: the checkpoint's.")
+    system_prompt: str | None = Field(default=None, description="Instead of the family's default system message.")
+
+    @model_validator(mode="after")
+    def _holds_a_sequence(self) -> Self:
+        if self.pages * self.page_size < self.prefill_chunk:
+            raise ValueError(
+                f"pages = {self.pages} × page_size = {self.page_size} is less than prefill_chunk = {self.prefill_chunk}"
+            )
+        return self
+
+    @classmethod
+    def load(cls, name: str, path: str = "", conf: Path = CONF) -> Self:
+        """The file's settings; `path` replaces the checkpoint folder. Raises SettingsError naming file, key, value."""
+        file = conf / "models" / f"{name}.toml"
+        if Path(name).name != name or not file.is_file():
+            known = ", ".join(sorted(p.stem for p in (conf / "models").glob("*.toml")))
+            raise SettingsError(f"VLMQ_WORKER_MODEL = {name!r}: no such model in conf/models; there are: {known}")
+        try:
+            table = tomllib.loads(file.read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as exc:
+            raise SettingsError(f"conf/models/{file.name}: {exc}") from exc
+        return cls._checked(file.name, {**table, "name": name} | ({"path": path} if path else {}))
+
+    @classmethod
+    def _checked(cls, file: str, values: dict[str, Any]) -> Self:
+        try:
+            return cls(**values)
+        except pydantic.ValidationError as exc:
+            lines = [f"{'.'.join(map(str, e['loc'])) or 'file'} = {e['input']!r}: {e['msg']}" for e in exc.errors()]
+            raise SettingsError(f"conf/models/{file}:\n  " + "\n  ".join(lines)) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCommand:
+    """How the engine process is started, but for its socket."""
+
+    arguments: tuple[str, ...]
+    environment: dict[str, str]
+
+    @classmethod
+    def of(cls, worker: WorkerSettings, model: ModelSettings) -> Self:
+        arguments = [
+            *("--model", str(model.path), "--device", model.device, "--dtype", model.dtype),
+            *("--slots", str(model.slots), "--pages", str(model.pages), "--page-size", str(model.page_size)),
+            *("--prefill-chunk", str(model.prefill_chunk), "--threads", str(model.threads)),
+        ]
+        pinned = {"CUDA_VISIBLE_DEVICES": worker.gpu} if worker.gpu else {}
+        return cls(tuple(arguments), {**os.environ, **pinned})
