@@ -1,0 +1,130 @@
+"""Where each tensor of a checkpoint goes: both layouts' names against the modules' own. Opens no file."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from worker.engine.config import DecoderConfig, InternVLConfig, Layout, VisionConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A checkpoint tensor of `shape` fills the module parameter `parameter`, or its rows from `row` on."""
+
+    parameter: str
+    shape: tuple[int, ...]
+    row: int | None = None
+
+
+def targets(config: InternVLConfig) -> dict[str, Target]:
+    """The tensors that a checkpoint of this config must have, by the names that `plain_name` gives."""
+    vision = _original_vision if config.layout is Layout.ORIGINAL else _native_vision
+    pairs = [*vision(config.vision), *_projector(config), *_decoder(config.decoder)]
+    return dict(pairs)
+
+
+def plain_name(layout: Layout, name: str) -> str:
+    """transformers has written native checkpoints with several prefixes; this is the one that `targets` knows."""
+    if layout is Layout.ORIGINAL:
+        return name
+    name = name.removeprefix("model.")
+    name = re.sub(r"^lm_head\.", "language_model.lm_head.", name)
+    return re.sub(r"^language_model\.(?=embed_tokens\.|layers\.|norm\.)", "language_model.model.", name)
+
+
+def _vector(name: str, target: str, width: int, bias: bool = True) -> Iterator[tuple[str, Target]]:
+    """A norm's weight and bias."""
+    yield f"{name}.weight", Target(f"{target}.weight", (width,))
+    if bias:
+        yield f"{name}.bias", Target(f"{target}.bias", (width,))
+
+
+def _linear(
+    name: str, target: str, shape: tuple[int, int], bias: bool, row: int | None = None
+) -> Iterator[tuple[str, Target]]:
+    yield f"{name}.weight", Target(f"{target}.weight", shape, row)
+    if bias:
+        yield f"{name}.bias", Target(f"{target}.bias", shape[:1], row)
+
+
+def _original_vision(c: VisionConfig) -> Iterator[tuple[str, Target]]:
+    root, width = "vision_model.embeddings", c.hidden
+    yield f"{root}.class_embedding", Target("vision.class_token", (1, 1, width))
+    yield f"{root}.position_embedding", Target("vision.positions", (1, _patches(c) + 1, width))
+    yield from _patch(f"{root}.patch_embedding", c)
+    for i in range(c.layers):
+        layer, own = f"vision_model.encoder.layers.{i}", f"vision.layers.{i}"
+        yield from _vector(f"{layer}.norm1", f"{own}.norm1", width, bias=not c.rms_norm)
+        yield from _vector(f"{layer}.norm2", f"{own}.norm2", width, bias=not c.rms_norm)
+        yield from _linear(f"{layer}.attn.qkv", f"{own}.qkv", (3 * width, width), c.qkv_bias)
+        yield from _linear(f"{layer}.attn.proj", f"{own}.out", (width, width), bias=True)
+        if c.qk_norm:
+            yield from _vector(f"{layer}.attn.q_norm", f"{own}.query_norm", width, bias=False)
+            yield from _vector(f"{layer}.attn.k_norm", f"{own}.key_norm", width, bias=False)
+        yield from _mlp(layer, own, c)
+        yield f"{layer}.ls1", Target(f"{own}.scale1", (width,))
+        yield f"{layer}.ls2", Target(f"{own}.scale2", (width,))
+
+
+def _native_vision(c: VisionConfig) -> Iterator[tuple[str, Target]]:
+    root, width = "vision_tower.embeddings", c.hidden
+    yield f"{root}.cls_token", Target("vision.class_token", (1, 1, width))
+    yield f"{root}.position_embeddings", Target("vision.positions", (1, _patches(c) + 1, width))
+    yield from _patch(f"{root}.patch_embeddings.projection", c)
+    for i in range(c.layers):
+        layer, own = f"vision_tower.encoder.layer.{i}", f"vision.layers.{i}"
+        yield from _vector(f"{layer}.layernorm_before", f"{own}.norm1", width, bias=not c.rms_norm)
+        yield from _vector(f"{layer}.layernorm_after", f"{own}.norm2", width, bias=not c.rms_norm)
+        for part, name in enumerate(("q_proj", "k_proj", "v_proj")):
+            square = (width, width)
+            yield from _linear(f"{layer}.attention.{name}", f"{own}.qkv", square, c.qkv_bias, part * width)
+        yield from _linear(f"{layer}.attention.projection_layer", f"{own}.out", (width, width), bias=True)
+        if c.qk_norm:
+            yield from _vector(f"{layer}.attention.q_norm", f"{own}.query_norm", width, bias=False)
+            yield from _vector(f"{layer}.attention.k_norm", f"{own}.key_norm", width, bias=False)
+        yield from _mlp(layer, own, c)
+        yield f"{layer}.lambda_1", Target(f"{own}.scale1", (width,))
+        yield f"{layer}.lambda_2", Target(f"{own}.scale2", (width,))
+
+
+def _patches(c: VisionConfig) -> int:
+    return (c.image_size // c.patch_size) ** 2
+
+
+def _patch(name: str, c: VisionConfig) -> Iterator[tuple[str, Target]]:
+    yield f"{name}.weight", Target("vision.patch.weight", (c.hidden, 3, c.patch_size, c.patch_size))
+    yield f"{name}.bias", Target("vision.patch.bias", (c.hidden,))
+
+
+def _mlp(layer: str, own: str, c: VisionConfig) -> Iterator[tuple[str, Target]]:
+    yield from _linear(f"{layer}.mlp.fc1", f"{own}.fc1", (c.mlp, c.hidden), bias=True)
+    yield from _linear(f"{layer}.mlp.fc2", f"{own}.fc2", (c.hidden, c.mlp), bias=True)
+
+
+def _projector(config: InternVLConfig) -> Iterator[tuple[str, Target]]:
+    names = ("mlp1.0", "mlp1.1", "mlp1.3")
+    if config.layout is Layout.NATIVE:
+        root = "multi_modal_projector"
+        names = (f"{root}.layer_norm", f"{root}.linear_1", f"{root}.linear_2")
+    width, hidden = config.vision.hidden * round(1 / config.vision.downsample_ratio) ** 2, config.decoder.hidden
+    yield from _vector(names[0], "vision.projector_norm", width)
+    yield from _linear(names[1], "vision.projector1", (hidden, width), bias=True)
+    yield from _linear(names[2], "vision.projector2", (hidden, hidden), bias=True)
+
+
+def _decoder(c: DecoderConfig) -> Iterator[tuple[str, Target]]:
+    root, query, kv = "language_model.model", c.heads * c.head_dim, c.kv_heads * c.head_dim
+    yield f"{root}.embed_tokens.weight", Target("decoder.table", (c.vocab_size, c.hidden))
+    yield f"{root}.norm.weight", Target("decoder.norm", (c.hidden,))
+    if not c.tied:
+        yield "language_model.lm_head.weight", Target("decoder.head.weight", (c.vocab_size, c.hidden))
+    for i in range(c.layers):
+        layer, own = f"{root}.layers.{i}", f"decoder.layers.{i}"
+        yield f"{layer}.input_layernorm.weight", Target(f"{own}.input_norm", (c.hidden,))
+        yield f"{layer}.post_attention_layernorm.weight", Target(f"{own}.mlp_norm", (c.hidden,))
+        for name, row, rows in (("q_proj", 0, query), ("k_proj", query, kv), ("v_proj", query + kv, kv)):
+            yield from _linear(f"{layer}.self_attn.{name}", f"{own}.qkv", (rows, c.hidden), c.qkv_bias, row)
+        yield from _linear(f"{layer}.self_attn.o_proj", f"{own}.out", (c.hidden, query), c.out_bias)
+        yield from _linear(f"{layer}.mlp.gate_proj", f"{own}.gate_up", (c.mlp, c.hidden), bias=False, row=0)
+        yield from _linear(f"{layer}.mlp.up_proj", f"{own}.gate_up", (c.mlp, c.hidden), bias=False, row=c.mlp)
+        yield from _linear(f"{layer}.mlp.down_proj", f"{own}.down", (c.hidden, c.mlp), bias=False)

@@ -1,0 +1,106 @@
+"""Fills the modules from a checkpoint's safetensors, tensor by tensor, and refuses what does not fit by name.
+
+Knows files and shapes; what the names mean is in `tensor_names`.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from worker.engine.config import CheckpointError, InternVLConfig
+from worker.engine.torch.tensor_names import Target, plain_name, targets
+
+Progress = Callable[[float, str], None]
+# Derived from the config; old checkpoints carry them all the same.
+_DERIVED = ".rotary_emb.inv_freq"
+_NAMES_SHOWN = 5
+
+
+def load_weights(module: nn.Module, folder: Path, config: InternVLConfig, progress: Progress) -> None:
+    """Copies every tensor of the checkpoint into `module` (in its dtype, on its device). `progress` gets the share
+    that is done, 0 to 1. Raises CheckpointError naming the missing, unexpected or misshapen tensors."""
+    expected = targets(config)
+    files = _files(folder)
+    parameters = dict(module.named_parameters())
+    names = {file: _names(file) for file in files}
+    found = {plain_name(config.layout, name) for file in files for name in names[file]}
+    _check_names(folder, set(expected), found)
+    done, total = 0, len(expected)
+    for file in files:
+        with _opened(file) as tensors:
+            for name in names[file]:
+                target = expected.get(plain_name(config.layout, name))
+                if target is not None:
+                    _fill(parameters[target.parameter], target, _tensor(tensors, name), f"{file}: {name}")
+                    done += 1
+                    progress(done / total, file.name)
+
+
+def has_own_head(folder: Path, config: InternVLConfig) -> bool:
+    """Whether the checkpoint stores an output head. Where one is stored it counts, whatever the config says of ties:
+    transformers does the same."""
+    names = (plain_name(config.layout, name) for file in _files(folder) for name in _names(file))
+    return "language_model.lm_head.weight" in names
+
+
+def _files(folder: Path) -> list[Path]:
+    """The safetensors files: those of the index, or the only one."""
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        single = folder / "model.safetensors"
+        if not single.exists():
+            raise CheckpointError(f"{folder}: neither model.safetensors nor model.safetensors.index.json is here")
+        return [single]
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = [folder / name for name in sorted(set(weight_map.values()))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise CheckpointError(f"{index}: no usable weight_map: {exc!r}") from exc
+    for file in files:
+        if file.parent != folder or not file.exists():
+            raise CheckpointError(f"{index}: names {file.name!r}, which is not in the folder")
+    return files
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[safe_open]:
+    try:
+        with safe_open(str(file), framework="pt") as tensors:
+            yield tensors
+    except (OSError, SafetensorError) as exc:
+        raise CheckpointError(f"{file}: {exc}") from exc
+
+
+def _names(file: Path) -> list[str]:
+    with _opened(file) as tensors:
+        names: list[str] = tensors.offset_keys()  # type: ignore[no-untyped-call]
+    return [name for name in names if not name.endswith(_DERIVED)]
+
+
+def _tensor(tensors: safe_open, name: str) -> torch.Tensor:
+    tensor: torch.Tensor = tensors.get_tensor(name)  # type: ignore[no-untyped-call]
+    return tensor
+
+
+def _check_names(folder: Path, expected: set[str], found: set[str]) -> None:
+    for what, names in (("missing", expected - found), ("unexpected", found - expected)):
+        if names:
+            shown = ", ".join(sorted(names)[:_NAMES_SHOWN])
+            more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+            raise CheckpointError(f"{folder}: {what} tensors: {shown}{more}")
+
+
+def _fill(parameter: nn.Parameter, target: Target, tensor: torch.Tensor, name: str) -> None:
+    if tuple(tensor.shape) != target.shape:
+        raise CheckpointError(f"{name} has shape {list(tensor.shape)}, expected {list(target.shape)} by config.json")
+    if not tensor.is_floating_point():
+        raise CheckpointError(f"{name} is {tensor.dtype}, expected floating point")
+    into = parameter.data
+    if target.row is not None:
+        into = into.narrow(0, target.row, target.shape[0])
+    into.copy_(tensor.reshape(into.shape))
