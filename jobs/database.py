@@ -89,7 +89,7 @@ def engine(url: str, pool_size: int, connect_timeout_s: float, statement_timeout
 
     @event.listens_for(made, "do_connect")
     def connect(dialect: Any, record: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _TimedConnection:
-        kwargs["options"] = str(kwargs.get("options", "")) + limits
+        kwargs["options"] = str(kwargs.get("options", "")) + " -c timezone=UTC" + limits
         kwargs.setdefault("application_name", "vlmq")
         kwargs.setdefault("connect_timeout", max(2, round(connect_timeout_s)))
         made = _TimedConnection.connect(*args, **kwargs)

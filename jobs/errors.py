@@ -2,6 +2,7 @@
 
 VlmqError
 ├── JobNotFound          no such job, or another tenant's
+├── JobExists            a new job's id is not new
 ├── StaleAttempt         a write by an attempt that is no longer current
 ├── IllegalTransition    the transition table has no such arrow
 ├── JobNotFinished       asked for something that only a terminal job allows
@@ -23,6 +24,14 @@ class JobNotFound(VlmqError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"no job has the id {job_id!r}")
+        self.job_id = job_id
+
+
+class JobExists(VlmqError):
+    """A job with this id is recorded already."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"a job with the id {job_id!r} exists already")
         self.job_id = job_id
 
 

@@ -4,7 +4,7 @@ All calls are synchronous; the API makes them from a bounded thread pool (docs/a
 database's. Each port has an adapter and a fake that pass the same contract tests.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -73,7 +73,8 @@ class JobStore(Protocol):
     otherwise they raise StaleAttempt and change nothing."""
 
     def insert(self, job: NewJob) -> Job:
-        """Records a new job as queued, with the blobs it refers to. The id must be new."""
+        """Records a new job as queued, with the blobs it refers to. Raises JobExists when the id is not
+        new."""
         ...
 
     def get(self, job_id: str, tenant: str | None = None) -> Job:
@@ -125,6 +126,11 @@ class JobStore(Protocol):
     def not_ours(self, worker: str, running: Mapping[str, int]) -> frozenset[str]:
         """Of the jobs (id → attempt) that this worker runs, those that it should stop: cancelled, taken back,
         ended or deleted."""
+        ...
+
+    def give_back_unknown(self, worker: str, running: Collection[str], older_than_s: float) -> list[Job]:
+        """Gives back the jobs that by their rows this worker runs, but that it does not know: the answer to its claim
+        was lost. Jobs claimed within the last `older_than_s` are left alone: their answer may be on its way."""
         ...
 
     def heartbeat(self, worker: WorkerRecord) -> None:

@@ -1,0 +1,80 @@
+"""What a running attempt writes. Every write names job and attempt, and applies only while that attempt is current."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, select, tuple_, update
+
+from jobs.errors import StaleAttempt
+from jobs.job import AttemptEnd, Job, JobState, Outcome, Token
+from jobs.ports import Partial
+from jobs.store.ending import end_job, lockable, locked_attempt, return_or_bury, stamp_once
+from jobs.store.intake import get_job
+from jobs.store.rows import add_tokens
+from jobs.tables import job_attempts, jobs
+
+
+def save_partials(connection: Connection, partials: Sequence[Partial]) -> frozenset[str]:
+    named = {(partial.job_id, partial.attempt): partial for partial in partials}
+    current = tuple_(jobs.c.id, jobs.c.attempt).in_(list(named))
+    # In the order of ids, so that two writers of the same rows wait for each other instead of deadlocking.
+    rows = connection.execute(
+        lockable().where(current, jobs.c.state == JobState.IN_PROGRESS).order_by(jobs.c.id).with_for_update()
+    ).all()
+    for row in rows:
+        partial = named[row.id, row.attempt]
+        count = add_tokens(connection, row, partial.tokens)
+        connection.execute(
+            update(jobs)
+            .where(jobs.c.id == row.id)
+            .values(
+                token_count=count,
+                prepared_at=stamp_once(jobs.c.prepared_at, partial.prepared),
+                first_token_at=stamp_once(jobs.c.first_token_at, count > 0),
+            )
+        )
+    stale = named.keys() - {(row.id, row.attempt) for row in rows}
+    return frozenset(job_id for job_id, _ in stale)
+
+
+def finish(connection: Connection, job_id: str, attempt: int, outcome: Outcome) -> Job:
+    try:
+        row = locked_attempt(connection, job_id, attempt)
+    except StaleAttempt:
+        if _closed_as(connection, job_id, attempt, AttemptEnd.FINISHED):
+            return get_job(connection, job_id)
+        raise
+    end_job(
+        connection,
+        row,
+        outcome.state,
+        AttemptEnd.FINISHED,
+        tokens=outcome.tokens,
+        usage=outcome.usage,
+        finish_reason=outcome.finish_reason,
+        error=outcome.error,
+    )
+    return get_job(connection, job_id)
+
+
+def give_back(
+    connection: Connection, job_id: str, attempt: int, end: AttemptEnd, detail: str, tokens: Sequence[Token]
+) -> Job:
+    try:
+        row = locked_attempt(connection, job_id, attempt)
+    except StaleAttempt:
+        if _closed_as(connection, job_id, attempt, end):
+            return get_job(connection, job_id)
+        raise
+    return_or_bury(connection, row, end, detail, tokens)
+    return get_job(connection, job_id)
+
+
+def _closed_as(connection: Connection, job_id: str, attempt: int, end: AttemptEnd) -> bool:
+    """Whether this very attempt is the job's last and was closed so: then the same call was made before, and its
+    answer was lost. Only the attempt itself closes as finished, drained or broken; see `sweep` for the rest."""
+    found = connection.execute(
+        select(job_attempts.c.ended_as)
+        .join(jobs, jobs.c.id == job_attempts.c.job_id)
+        .where(jobs.c.id == job_id, jobs.c.attempt == attempt, job_attempts.c.number == attempt)
+    ).scalar_one_or_none()
+    return found == end

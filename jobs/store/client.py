@@ -1,0 +1,41 @@
+"""What clients and operators do to a job: cancel it, complete its tokens, give a dead letter another life."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+from sqlalchemy import Connection, update
+
+from jobs.errors import IllegalTransition
+from jobs.job import AttemptEnd, Job, JobError, JobState, Token
+from jobs.store.ending import TOO_MANY_ATTEMPTS, end_job, locked_job
+from jobs.store.intake import get_job
+from jobs.store.rows import add_tokens
+from jobs.tables import jobs
+
+
+def cancel(connection: Connection, job_id: str, tenant: str | None) -> Job:
+    row = locked_job(connection, job_id, tenant)
+    if JobState(row.state).terminal:
+        return get_job(connection, job_id)
+    end_job(connection, row, JobState.CANCELLED, AttemptEnd.CANCELLED)
+    return replace(get_job(connection, job_id), worker=row.worker)
+
+
+def extend_tokens(connection: Connection, job_id: str, tokens: Sequence[Token]) -> Job:
+    row = locked_job(connection, job_id, tenant=None)
+    if row.state in (JobState.CANCELLED, JobState.FAILED):
+        count = add_tokens(connection, row, tokens)
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(token_count=count))
+    return get_job(connection, job_id)
+
+
+def requeue(connection: Connection, job_id: str, tenant: str | None) -> Job:
+    row = locked_job(connection, job_id, tenant)
+    error = msgspec.json.decode(row.error, type=JobError) if row.error else None
+    # The table allows failed → queued for this one reason only.
+    if row.state != JobState.FAILED or error is None or error.code != TOO_MANY_ATTEMPTS:
+        raise IllegalTransition(row.state, JobState.QUEUED)
+    fresh = {"state": JobState.QUEUED, "losses": 0, "error": None, "done_at": None, "rung_at": None, "rings": 0}
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(**fresh))
+    return get_job(connection, job_id)

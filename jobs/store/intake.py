@@ -1,0 +1,85 @@
+"""Jobs as clients see them: recorded, read, listed, deleted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, String, cast, delete, func, insert, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from jobs.errors import JobNotFinished, JobNotFound
+from jobs.job import Attempt, Job, JobState, NewJob
+from jobs.ports import JobFilter
+from jobs.store.rows import attempt_of, encode, job_of, select_jobs
+from jobs.tables import job_attempts, job_blobs, jobs
+
+
+def insert_job(connection: Connection, new: NewJob) -> Job:
+    row = insert(jobs).values(
+        id=new.id,
+        tenant=new.tenant,
+        kind=new.kind,
+        model=new.model,
+        priority=int(new.priority),
+        state=JobState.QUEUED,
+        request=encode(new.request),
+        metadata=encode(new.metadata),
+        deadline=new.deadline,
+        max_attempts=new.max_attempts,
+    )
+    inserted = row.returning(*jobs.c).cte("inserted")
+    statement = select_jobs(inserted)
+    if blobs := sorted(new.request.blobs()):
+        digests = func.unnest(cast(blobs, ARRAY(String)))
+        referred = insert(job_blobs).from_select(["job_id", "digest"], select(inserted.c.id, digests))
+        statement = statement.add_cte(referred.cte("referred"))
+    return job_of(connection.execute(statement).one())
+
+
+def get_job(connection: Connection, job_id: str, tenant: str | None = None) -> Job:
+    row = connection.execute(_owned(select_jobs().where(jobs.c.id == job_id), tenant)).one_or_none()
+    if row is None:
+        raise JobNotFound(job_id)
+    return job_of(row)
+
+
+def get_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
+    found = connection.execute(select_jobs().where(jobs.c.id.in_(job_ids)))
+    return {row.id: job_of(row) for row in found}
+
+
+def page(connection: Connection, tenant: str, wanted: JobFilter) -> list[Job]:
+    statement = select_jobs().where(jobs.c.tenant == tenant).limit(wanted.limit)
+    statement = statement.order_by(jobs.c.number.asc() if wanted.ascending else jobs.c.number.desc())
+    if wanted.state is not None:
+        statement = statement.where(jobs.c.state == wanted.state)
+    if wanted.model is not None:
+        statement = statement.where(jobs.c.model == wanted.model)
+    if wanted.metadata:
+        statement = statement.where(jobs.c.metadata.contains(literal(encode(wanted.metadata), JSONB())))
+    if wanted.after is not None:
+        numbers = select(jobs.c.number).where(jobs.c.id == wanted.after, jobs.c.tenant == tenant)
+        after = connection.execute(numbers).scalar_one_or_none()
+        if after is None:
+            raise JobNotFound(wanted.after)
+        statement = statement.where(jobs.c.number > after if wanted.ascending else jobs.c.number < after)
+    return [job_of(row) for row in connection.execute(statement)]
+
+
+def attempts(connection: Connection, job_id: str) -> list[Attempt]:
+    rows = select(job_attempts).where(job_attempts.c.job_id == job_id).order_by(job_attempts.c.number)
+    return [attempt_of(row) for row in connection.execute(rows)]
+
+
+def delete_job(connection: Connection, job_id: str, tenant: str) -> None:
+    row = connection.execute(
+        _owned(select(jobs.c.state).where(jobs.c.id == job_id), tenant).with_for_update()
+    ).one_or_none()
+    if row is None:
+        raise JobNotFound(job_id)
+    if not JobState(row.state).terminal:
+        raise JobNotFinished(job_id, row.state)
+    connection.execute(delete(jobs).where(jobs.c.id == job_id))
+
+
+def _owned(statement: Select[Any], tenant: str | None) -> Select[Any]:
+    return statement if tenant is None else statement.where(jobs.c.tenant == tenant)

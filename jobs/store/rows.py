@@ -1,0 +1,90 @@
+"""Rows as values: a job with its tokens, an attempt. Nobody else in the store reads or writes encoded columns."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, Select, func, insert, select
+from sqlalchemy.dialects.postgresql import JSON, aggregate_order_by
+from sqlalchemy.sql import FromClause
+
+from jobs.job import (
+    Attempt,
+    AttemptEnd,
+    FinishReason,
+    Job,
+    JobError,
+    JobKind,
+    JobState,
+    Priority,
+    Timeline,
+    Token,
+    Usage,
+)
+from jobs.request import ChatRequest
+from jobs.tables import job_tokens, jobs
+
+encode = msgspec.json.encode
+_request = msgspec.json.Decoder(ChatRequest)
+_chunks = msgspec.json.Decoder(list[list[Token]])
+_usage = msgspec.json.Decoder(Usage)
+_error = msgspec.json.Decoder(JobError)
+_metadata = msgspec.json.Decoder(dict[str, str])
+
+
+def select_jobs(source: FromClause = jobs) -> Select[Any]:
+    """Whole jobs: the columns of `source` (the table, or what a statement returned of it) and the tokens."""
+    tokens = (
+        select(func.json_agg(aggregate_order_by(job_tokens.c.tokens, job_tokens.c.first), type_=JSON()))
+        .where(job_tokens.c.job_id == source.c.id)
+        .scalar_subquery()
+        .label("tokens")
+    )
+    return select(source, tokens)
+
+
+def job_of(row: Row[Any]) -> Job:
+    """The job of a row of `select_jobs`."""
+    return Job(
+        id=row.id,
+        tenant=row.tenant,
+        kind=JobKind(row.kind),
+        model=row.model,
+        priority=Priority(row.priority),
+        state=JobState(row.state),
+        request=_request.decode(row.request),
+        metadata=_metadata.decode(row.metadata),
+        deadline=row.deadline,
+        max_attempts=row.max_attempts,
+        attempt=row.attempt,
+        losses=row.losses,
+        worker=row.worker,
+        tokens=tuple(token for chunk in _chunks.decode(row.tokens) for token in chunk) if row.tokens else (),
+        usage=_usage.decode(row.usage) if row.usage else None,
+        finish_reason=FinishReason(row.finish_reason) if row.finish_reason else None,
+        error=_error.decode(row.error) if row.error else None,
+        timeline=Timeline(row.queued_at, row.claimed_at, row.prepared_at, row.first_token_at, row.done_at),
+    )
+
+
+def attempt_of(row: Row[Any]) -> Attempt:
+    return Attempt(
+        number=row.number,
+        worker=row.worker,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        end=AttemptEnd(row.ended_as) if row.ended_as else None,
+        detail=row.detail,
+        tokens=row.tokens,
+    )
+
+
+def add_tokens(connection: Connection, stored: Row[Any], tokens: Sequence[Token]) -> int:
+    """Appends to a locked job what it has not stored yet, and returns how many tokens it has then. The first tokens
+    of a job are the same whoever brings them, so only their number is compared."""
+    first: int = stored.token_count
+    if len(tokens) <= first:
+        return first
+    chunk = encode(tokens[first:])
+    connection.execute(insert(job_tokens).values(job_id=stored.id, first=first, tokens=chunk))
+    return len(tokens)
