@@ -39,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@[ -x $(BIN)/python ] && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(PIP) setuptools
 	$(PIP) "$(TORCH)"
-	$(PIP) --no-build-isolation -e ".[api,worker,cli,dev]"
+	$(PIP) --no-build-isolation -e ".[api,worker,cli,flower,embedded,dev]"
 	@touch $@
 
 model: $(TINY) ## make the tiny random checkpoint var/models/vlmq-tiny

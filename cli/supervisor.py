@@ -16,7 +16,7 @@ STEADY_S = 60.0
 """A child that ran this long has earned a fresh back-off."""
 
 Report = Callable[[str, str], None]
-"""Called with a program's name and a line about it, or from it."""
+"""Called with a program's name and a line."""
 
 
 class ProgramFailed(Exception):
@@ -35,12 +35,14 @@ class _Kept:
 
 
 class Supervisor:
-    """Owns the processes of `programs`; their output goes to `<logs>/<name>.log`."""
+    """Owns the processes of `programs`; their output goes to `<logs>/<name>.log`. `report` is told what happens to
+    them, `listen` what they write."""
 
-    def __init__(self, programs: Sequence[Program], logs: Path, report: Report) -> None:
+    def __init__(self, programs: Sequence[Program], logs: Path, report: Report, listen: Report) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         self._kept = [_Kept(Process(program, logs / f"{program.name}.log")) for program in programs]
         self._report = report
+        self._listen = listen
 
     def start(self) -> None:
         """Starts every program, in the order given."""
@@ -53,7 +55,7 @@ class Supervisor:
         waiting = []
         for kept in self._kept:
             code = kept.child.poll()
-            self._listen(kept)
+            self._hear(kept)
             if code is not None:
                 child = kept.child
                 raise ProgramFailed(child.program.name, code, child.log, child.tail())
@@ -66,7 +68,7 @@ class Supervisor:
         for kept in self._kept:
             if kept.restart_at is None:
                 code = kept.child.poll()
-                self._listen(kept)
+                self._hear(kept)
                 if code is not None:
                     self._bury(kept, code)
             elif time.monotonic() >= kept.restart_at:
@@ -97,10 +99,9 @@ class Supervisor:
                     self._report(child.program.name, f"did not end within {child.program.stop_s:.0f} s; killed")
                 child.kill()
 
-    def _listen(self, kept: _Kept) -> None:
-        name = kept.child.program.name
+    def _hear(self, kept: _Kept) -> None:
         for line in kept.child.new_lines():
-            self._report(name, line)
+            self._listen(kept.child.program.name, line)
 
     def _bury(self, kept: _Kept, code: int) -> None:
         kept.child.kill()

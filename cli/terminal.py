@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,7 +28,11 @@ def step(what: str) -> Iterator[Status]:
     with console.status(f"{what} …") as status:
         if not console.is_terminal:
             console.print(f"{what} …")
-        yield status
+        try:
+            yield status
+        except BaseException:
+            console.print(f"[red]✗[/red] {what}")
+            raise
     console.print(f"[green]✓[/green] {what} [dim]{time.monotonic() - start:.1f} s[/dim]")
 
 
@@ -56,5 +61,8 @@ def fail(error: CommandError) -> None:
         errors.print(f"      {escape(error.hint)}")
 
 
-def stdout_is_terminal() -> bool:
-    return sys.stdout.isatty()
+def printable(text: str) -> str:
+    """The text without what would steer a terminal; as it is when it goes to a file or a pipe."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")

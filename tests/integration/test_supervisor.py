@@ -34,7 +34,10 @@ class Watched:
 
     def __init__(self, folder: Path, *programs: Program) -> None:
         self.lines: list[tuple[str, str]] = []
-        self.supervisor = Supervisor(programs, folder / "logs", lambda name, line: self.lines.append((name, line)))
+        self.supervisor = Supervisor(programs, folder / "logs", self._keep, self._keep)
+
+    def _keep(self, name: str, line: str) -> None:
+        self.lines.append((name, line))
 
     def start(self) -> None:
         self.supervisor.start()

@@ -1,0 +1,53 @@
+# Two images from one file: `api` (no torch; also runs maintenance, migrations and Flower) and `worker`.
+#   docker build --target api -t vlmq-api .
+#   docker build --target worker -t vlmq-worker .
+
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS base
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+RUN groupadd --gid 10001 vlmq \
+ && useradd --uid 10001 --gid vlmq --no-create-home --home-dir /app vlmq \
+ && install -d -o vlmq -g vlmq /app /app/var /app/var/models /data /data/blobs
+WORKDIR /app
+
+# Dependencies come before the source, so that a change of code installs nothing again.
+FROM base AS tools
+RUN python -m venv /venv
+COPY constraints.txt pyproject.toml ./
+RUN pip install --no-cache-dir -c constraints.txt setuptools \
+ && python -c "import sys, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+[open(f'{name}.txt', 'w').write('\n'.join(p['dependencies'] + [d for e in extras for d in p['optional-dependencies'][e]])) \
+for name, extras in {'api': ['api', 'cli', 'flower'], 'worker': ['worker', 'cli']}.items()]"
+
+FROM tools AS api-venv
+RUN pip install --no-cache-dir -c constraints.txt -r api.txt
+
+FROM tools AS worker-venv
+ARG TORCH=torch==2.13.0
+ARG PIP_FLAGS=
+RUN pip install --no-cache-dir ${PIP_FLAGS} -c constraints.txt "${TORCH}"
+RUN pip install --no-cache-dir -c constraints.txt -r worker.txt
+
+FROM base AS source
+COPY pyproject.toml README.md LICENSE ./
+COPY jobs jobs
+COPY api api
+COPY worker worker
+COPY cli cli
+COPY tools tools
+COPY migrations migrations
+COPY conf conf
+
+FROM source AS worker
+COPY --from=worker-venv /venv /venv
+RUN pip install --no-cache-dir --no-build-isolation --no-deps -e .
+USER vlmq
+CMD ["python", "-m", "worker"]
+
+FROM source AS api
+COPY --from=api-venv /venv /venv
+RUN pip install --no-cache-dir --no-build-isolation --no-deps -e .
+USER vlmq
+EXPOSE 8700
+CMD ["python", "-m", "api"]

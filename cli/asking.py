@@ -1,0 +1,155 @@
+"""`vlmq ask` and `vlmq submit`: a question as a job; ask waits for the answer and shows it as it comes."""
+
+import queue
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import typer
+from rich.status import Status
+
+from cli import chat, server
+from cli.client import TERMINAL, Client, Dropped, Event, Json
+from cli.errors import CommandError
+from cli.terminal import console, errors, printable
+
+Question = Annotated[str, typer.Argument(help="What to ask.")]
+Pictures = Annotated[list[str] | None, typer.Option("-i", "--image", help="A picture file or URL; may be repeated.")]
+ModelOption = Annotated[str, typer.Option("--model", help="Default: the first one that the server names.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="Longest answer. Default: the context.")]
+Temperature = Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="0 is greedy. Default: 1.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Makes a sampled answer repeatable.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(ask)
+    app.command()(submit)
+
+
+def ask(
+    question: Question,
+    image: Pictures = None,
+    model: ModelOption = "",
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    seed: Seed = None,
+    url: server.UrlOption = "",
+    key: server.KeyOption = "",
+) -> None:
+    """Ask, and show the answer token by token. Ctrl-C cancels the job."""
+    client = server.client(url, key)
+    body = chat.body(
+        server.model(client, model),
+        question,
+        image or [],
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        priority="interactive",
+    )
+    job_id = str(client.submit(body)["id"])
+    try:
+        answer = follow(client, job_id)
+    except KeyboardInterrupt:
+        state = client.cancel(job_id)["status"]
+        errors.print(f"\n[dim]{job_id} {state}[/dim]")
+        raise typer.Exit(130) from None
+    conclude(client.job(job_id), answer)
+
+
+def submit(
+    question: Question,
+    image: Pictures = None,
+    model: ModelOption = "",
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    seed: Seed = None,
+    priority: Annotated[str | None, typer.Option(help="interactive, background or batch.")] = None,
+    url: server.UrlOption = "",
+    key: server.KeyOption = "",
+) -> None:
+    """Submit a job and print its id."""
+    client = server.client(url, key)
+    given: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "priority": priority}
+    body = chat.body(server.model(client, model), question, image or [], **given)
+    console.print(client.submit(body)["id"])
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a stream has brought so far; `state` once it has ended."""
+
+    text: str = ""
+    tokens: int = 0
+    state: str = ""
+    began_at: float = field(default_factory=time.monotonic)
+    first_token_s: float | None = None
+
+
+def follow(client: Client, job_id: str) -> Answer:
+    """Shows the queue position while the job waits, then writes each token to stdout as it comes. Returns at the
+    job's end."""
+    arrivals: queue.Queue[Event | Dropped | CommandError] = queue.Queue()
+    threading.Thread(target=_listen, args=(client, job_id, arrivals), daemon=True).start()
+    answer = Answer()
+    with errors.status(f"{job_id} submitted …") as status:
+        while not answer.state:
+            try:
+                arrival = arrivals.get(timeout=0.5)
+            except queue.Empty:
+                _show_waiting(client, job_id, answer, status)
+            else:
+                _take(arrival, answer, status)
+    if answer.text and not answer.text.endswith("\n"):
+        print(flush=True)
+    return answer
+
+
+def _listen(client: Client, job_id: str, arrivals: "queue.Queue[Event | Dropped | CommandError]") -> None:
+    try:
+        for arrival in client.events(job_id):
+            arrivals.put(arrival)
+    except CommandError as exc:
+        arrivals.put(exc)
+
+
+def _take(arrival: Event | Dropped | CommandError, answer: Answer, status: Status) -> None:
+    if isinstance(arrival, CommandError):
+        raise arrival
+    if isinstance(arrival, Dropped):
+        status.update(f"connection lost, taking it up again … ({arrival.why})")
+        if answer.tokens:
+            status.start()
+    elif arrival.type == "job.delta":
+        status.stop()
+        if answer.first_token_s is None:
+            answer.first_token_s = time.monotonic() - answer.began_at
+        answer.tokens += 1
+        answer.text += str(arrival.data["text"])
+        sys.stdout.write(printable(str(arrival.data["text"])))
+        sys.stdout.flush()
+    elif arrival.type == "job.in_progress":
+        status.update("reading pictures and prompt …")
+    elif arrival.type.removeprefix("job.") in TERMINAL:
+        answer.state = arrival.type.removeprefix("job.")
+
+
+def _show_waiting(client: Client, job_id: str, answer: Answer, status: Status) -> None:
+    if answer.tokens:
+        return
+    job = client.job(job_id)
+    position = job.get("queue_position")
+    if job["status"] == "queued" and position is not None:
+        status.update(f"queued, {position} before it …" if position else "queued, next in line …")
+
+
+def conclude(job: Json, answer: Answer) -> None:
+    """Says how the job ended. Raises CommandError when it has no answer."""
+    if job["status"] in ("failed", "cancelled"):
+        error = job.get("error") or {}
+        raise CommandError(f"{job['id']} {job['status']}: {error.get('message', 'no reason given')}")
+    end = " (stopped by its token limit)" if job["status"] == "incomplete" else ""
+    first = f", the first after {answer.first_token_s:.2f} s" if answer.first_token_s is not None else ""
+    errors.print(f"[dim]{job['id']} {job['status']}{end}: {answer.tokens} tokens{first}[/dim]")

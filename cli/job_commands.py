@@ -1,0 +1,123 @@
+"""`vlmq jobs` and `vlmq models`: look at jobs, cancel them, give dead letters back."""
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from cli import server
+from cli.client import Client, Json
+from cli.errors import CommandError
+from cli.terminal import console
+
+COLOURS = {"completed": "green", "incomplete": "green", "failed": "red", "cancelled": "yellow", "in_progress": "cyan"}
+DEAD = "too_many_attempts"
+STEPS = (
+    ("queued", "queued_at"),
+    ("claimed", "claimed_at"),
+    ("prepared", "prepared_at"),
+    ("first token", "first_token_at"),
+    ("done", "done_at"),
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(jobs)
+    app.command()(models)
+
+
+def jobs(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID | cancel ID | requeue ID]", help="Nothing: list the newest.")
+    ] = None,
+    dead: Annotated[bool, typer.Option("--dead", help="Only those that killed too many workers.")] = False,
+    status: Annotated[str, typer.Option(help="Only those of this status.")] = "",
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=100, help="How many to look at.")] = 20,
+    url: server.UrlOption = "",
+    key: server.KeyOption = "",
+) -> None:
+    """List jobs, show one with its timeline and attempts, cancel one, or give a dead one back."""
+    client = server.client(url, key)
+    match words or []:
+        case []:
+            _list(client, dead, status, limit)
+        case ["cancel", job_id]:
+            show(client.cancel(job_id))
+        case ["requeue", job_id]:
+            show(client.requeue(job_id))
+        case [job_id] if job_id not in ("cancel", "requeue"):
+            show(client.job(job_id))
+        case other:
+            raise CommandError(
+                f"vlmq jobs does not understand {' '.join(other)!r}", "vlmq jobs [ID | cancel ID | requeue ID]", code=2
+            )
+
+
+def models(url: server.UrlOption = "", key: server.KeyOption = "") -> None:
+    """List the served models."""
+    for model in server.client(url, key).models():
+        console.print(model["id"])
+
+
+def _list(client: Client, dead: bool, status: str, limit: int) -> None:
+    if dead and status not in ("", "failed"):
+        raise CommandError(f"--dead and --status {status} exclude each other: the dead are failed", code=2)
+    wanted = "failed" if dead else status
+    found = client.jobs(limit=limit, **({"status": wanted} if wanted else {}))
+    if dead:
+        found = [job for job in found if (job["error"] or {}).get("code") == DEAD]
+    if not found:
+        console.print("no jobs" + (f" among the {limit} newest that failed are dead" if dead else ""))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("id", "status", "model", "queued", "took", "tokens", "answer"):
+        table.add_column(column, no_wrap=True, overflow="ellipsis" if column == "answer" else "ignore")
+    for job in found:
+        table.add_row(*_row(job))
+    console.print(table, soft_wrap=not console.is_terminal)
+
+
+def _row(job: Json) -> tuple[str, ...]:
+    times = job["timeline"]
+    took = f"{times['done_at'] - times['queued_at']:.2f} s" if times["done_at"] else ""
+    tokens = str(job["usage"]["completion_tokens"]) if job["usage"] else ""
+    answer = " ".join((job["error"]["message"] if job["error"] else job["output"]).split())
+    return job["id"], _coloured(job["status"]), job["model"], _clock(times["queued_at"]), took, tokens, escape(answer)
+
+
+def show(job: Json) -> None:
+    """One job: status, timeline, attempts, answer."""
+    console.print(f"[bold]{job['id']}[/bold]  {_coloured(job['status'])}  {job['model']}  {job['priority']}")
+    if job["queue_position"] is not None:
+        console.print(f"  before it  {job['queue_position']} jobs")
+    if job["error"]:
+        console.print(f"  error      {job['error']['code']}: {escape(job['error']['message'])}")
+    if job["usage"]:
+        usage = job["usage"]
+        console.print(f"  tokens     {usage['prompt_tokens']} prompt, {usage['completion_tokens']} answer")
+    console.print(f"  timeline   {timeline(job)}")
+    for attempt in job.get("attempts") or []:
+        end = attempt["end"] or "running"
+        detail = f" ({escape(attempt['detail'])})" if attempt["detail"] else ""
+        console.print(f"  attempt {attempt['number']}  {end}{detail} on {escape(attempt['worker'])}")
+    if job["output"]:
+        console.print(f"\n{escape(job['output'])}")
+
+
+def timeline(job: Json) -> str:
+    """The instants of a job's life: the first by the clock, the others from there on."""
+    times = job["timeline"]
+    start = times["queued_at"]
+    later = [f"{name} +{times[key] - start:.3f} s" for name, key in STEPS[1:] if times[key] is not None]
+    return " → ".join([f"queued {_clock(start)}", *later])
+
+
+def _clock(instant: float) -> str:
+    return datetime.fromtimestamp(instant).astimezone().strftime("%H:%M:%S")
+
+
+def _coloured(status: str) -> str:
+    colour = COLOURS.get(status, "white")
+    return f"[{colour}]{status}[/{colour}]"

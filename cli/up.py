@@ -1,0 +1,190 @@
+"""`vlmq up`: everything on one machine as one supervised tree, until a signal ends it.
+
+Order: services, tables, programs, ready; and back again. Whatever ends it, the last of the tree goes with it.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+import httpx2
+import msgspec
+from rich.markup import escape
+
+from cli import guard, plan
+from cli.errors import CommandError
+from cli.folder import Folder, Running
+from cli.interrupts import Interrupts
+from cli.plan import Options
+from cli.settings import ROOT, environment
+from cli.supervisor import ProgramFailed, Supervisor
+from cli.terminal import Lines, console, step
+from jobs import schema
+from jobs.settings import ServiceSettings, SettingsError, load
+from worker.settings import ModelSettings
+
+START_LIMIT_S = 900.0
+TINY = "vlmq-tiny"
+
+
+def run(options: Options) -> int:
+    """Runs until a signal asks to stop. Returns the exit status. Raises CommandError when something is in the way."""
+    folder = Folder(options.folder)
+    with folder.held(), Interrupts() as interrupts:
+        options = _with_ports(options)
+        for model in options.models:
+            _checkpoint(model)
+        with _services(folder) as services:
+            if interrupts.asked:
+                return 130
+            with step("bringing the tables up to date"):
+                schema.migrate(services.database_url)
+            lines = Lines(options.verbose)
+            tree = Supervisor(
+                plan.programs(options, services, folder.secret("flower")), folder.logs, lines.about, lines.output_of
+            )
+            try:
+                tree.start()
+                if _wait_ready(options, tree, interrupts):
+                    running = _running(folder, options, services, tree)
+                    folder.announce(running)
+                    describe(running, folder)
+                    console.print("[dim]Ctrl-C stops everything; a second one does not wait for running jobs.[/dim]")
+                    _watch(folder, running, tree, interrupts)
+            except ProgramFailed as exc:
+                raise CommandError(f"{exc}\n{exc.tail}") from exc
+            finally:
+                _stop(tree, interrupts)
+    return 130 if interrupts.forced else 0
+
+
+def _with_ports(options: Options) -> Options:
+    return replace(
+        options,
+        port=_free(options.port, "--port"),
+        flower_port=_free(options.flower_port, "--flower-port"),
+    )
+
+
+def _free(port: int, flag: str) -> int:
+    """The port, once nobody listens on it; a free one for 0."""
+    with closing(socket.socket()) as probe:
+        # As the servers do: a port whose last connections still fade out is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as exc:
+            raise CommandError(
+                f"port {port} on 127.0.0.1 cannot be used ({exc.strerror})", f"choose another one with {flag}"
+            ) from exc
+        return int(probe.getsockname()[1])
+
+
+def _checkpoint(model: str) -> None:
+    """Sees that the model's weights are there; makes the tiny random ones."""
+    path = ROOT / ModelSettings.load(model).path
+    if (path / "config.json").exists():
+        return
+    if model != TINY:
+        raise CommandError(f"the checkpoint of {model} is not in {path}", f"see `path` in conf/models/{model}.toml")
+    with step(f"making the random checkpoint {TINY}"):
+        command = [sys.executable, "-m", "tools.tiny_model", "--out", str(path)]
+        made = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        raise CommandError(f"tools.tiny_model failed:\n{made.stderr[-2000:]}")
+
+
+@contextmanager
+def _services(folder: Folder) -> Iterator[plan.Services]:
+    """The services that the environment names, or embedded ones for as long as the context lasts."""
+    given = load(ServiceSettings)
+    blobs = str(folder.blobs) if "blob_url" not in given.model_fields_set else given.blob_url
+    if given.database_url and given.redis_url:
+        yield plan.Services(given.database_url, given.redis_url, blobs)
+        return
+    if given.database_url or given.redis_url:
+        raise SettingsError("VLMQ_DATABASE_URL and VLMQ_REDIS_URL: set both, or neither for the embedded services")
+    # Late: an installation with services of its own does without the packages of the embedded ones.
+    from cli.services import Services, ServicesError
+
+    embedded = Services(folder.path / "services")
+    with guard.guarded(embedded.folder, ROOT):
+        try:
+            with step("starting PostgreSQL and Valkey"):
+                embedded.start()
+        except ServicesError as exc:
+            raise CommandError(str(exc)) from exc
+        try:
+            yield plan.Services(embedded.database_url, embedded.redis_url, blobs)
+        finally:
+            with step("stopping PostgreSQL and Valkey"):
+                embedded.stop()
+
+
+def _wait_ready(options: Options, tree: Supervisor, interrupts: Interrupts) -> bool:
+    """True once everything answers; False when asked to stop before that."""
+    waiting = ["api", "flower"]
+    probes = {
+        "api": f"http://127.0.0.1:{options.port}/readyz",
+        "flower": f"http://127.0.0.1:{options.flower_port}/healthcheck",
+    }
+    end = time.monotonic() + START_LIMIT_S
+    with step("starting API, workers, maintenance and Flower") as status:
+        while not interrupts.wait(0.1):
+            if time.monotonic() > end:
+                raise CommandError(f"not ready within {START_LIMIT_S:.0f} s: {', '.join(waiting)}")
+            waiting = [name for name in waiting if name not in probes or not _answers(probes[name])]
+            left = sorted({*tree.starting(), *waiting})
+            if not left:
+                return True
+            status.update(f"waiting for {', '.join(left)} …")
+            waiting = [name for name in left if name in probes]
+    return False
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx2.get(url, timeout=2, trust_env=False).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def _running(folder: Folder, options: Options, services: plan.Services, tree: Supervisor) -> Running:
+    return Running(
+        pid=os.getpid(),
+        url=f"http://127.0.0.1:{options.port}",
+        flower_url=f"http://127.0.0.1:{options.flower_port}",
+        flower_password=folder.secret("flower"),
+        database_url=services.database_url,
+        redis_url=services.redis_url,
+        models=options.models,
+        processes=tree.processes(),
+    )
+
+
+def _watch(folder: Folder, running: Running, tree: Supervisor, interrupts: Interrupts) -> None:
+    """Until a signal comes. Keeps what `vlmq status` shows true over restarts."""
+    while not interrupts.wait(0.2):
+        tree.tick()
+        if tree.processes() != running.processes:
+            running = msgspec.structs.replace(running, processes=tree.processes())
+            folder.announce(running)
+
+
+def describe(running: Running, folder: Folder) -> None:
+    """Prints where everything is."""
+    console.print(f"\n  API     [bold]{running.url}[/bold]  (docs: {running.url}/docs)")
+    login = f"user {plan.FLOWER_USER}, password {escape(running.flower_password)}"
+    console.print(f"  Flower  [bold]{running.flower_url}[/bold]  ({login})")
+    console.print(f"  models  {', '.join(running.models)}")
+    console.print(f"  logs    {folder.logs}\n")
+
+
+def _stop(tree: Supervisor, interrupts: Interrupts) -> None:
+    with step("stopping workers, API, Flower and maintenance"):
+        tree.stop(lambda: interrupts.forced)
