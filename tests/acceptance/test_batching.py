@@ -1,0 +1,36 @@
+"""Jobs that share the engine: one batch that changes at token borders, and nobody's answer depends on it."""
+
+import pytest
+
+from tests.acceptance.bodies import chat, data_url, picture
+from tests.acceptance.system import System
+
+pytestmark = pytest.mark.acceptance
+COLOURS = ("steelblue", "seagreen", "gold", "black")
+
+
+def test_32_jobs_together_share_one_batch_and_each_answer_is_as_alone(shared: System) -> None:
+    bodies = [
+        chat(
+            f"What do you see, number {i}?",
+            *(data_url(picture(200 + 10 * i, 150, colour)) for colour in COLOURS[: i % 3]),
+            max_tokens=60 + 10 * i,
+        )
+        for i in range(32)
+    ]
+    alone = [shared.wait(shared.submit(body))["output"] for body in bodies]
+    before = shared.statistics()["steps_by_batch"]
+    jobs = [shared.submit(body) for body in bodies]
+    together = [shared.wait(job)["output"] for job in jobs]
+    sizes = steps_since(shared, before)
+    assert together == alone
+    assert len(set(together)) > 16, "the answers are too much alike to prove anything"
+    assert max(sizes) >= 24, sizes
+    assert len(sizes) >= 12, f"sequences should join and leave one by one: {sizes}"
+
+
+def steps_since(system: System, before: dict[str, int]) -> dict[int, int]:
+    """Decode batch size → steps that ran with it since `before`."""
+    now = system.statistics()["steps_by_batch"]
+    grown = {int(size): count - before.get(size, 0) for size, count in now.items()}
+    return {size: count for size, count in grown.items() if count > 0}

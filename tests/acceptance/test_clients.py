@@ -1,0 +1,67 @@
+"""The official openai client, unmodified, and plain HTTP, over the whole system."""
+
+import openai
+import pytest
+
+from tests.acceptance.bodies import MODEL, chat, data_url, picture
+from tests.acceptance.system import System
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture
+def client(shared: System) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{shared.url}/v1", api_key="none", max_retries=0)
+
+
+def test_openai_client_streams_what_it_gets_whole(client: openai.OpenAI) -> None:
+    body = chat("What is in these pictures?", data_url(picture()), data_url(picture(400, 700, "gold")), max_tokens=32)
+    whole = client.chat.completions.create(**body)
+    chunks = list(client.chat.completions.create(**body, stream=True, stream_options={"include_usage": True}))
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == whole.choices[0].message.content != ""
+    assert len([c for c in chunks if c.choices and c.choices[0].delta.content]) > 3
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage == whole.usage
+    assert whole.choices[0].finish_reason == "length"
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 32
+    assert whole.usage.prompt_tokens_details is not None
+
+
+def test_openai_client_gets_its_error_classes(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as unknown:
+        client.chat.completions.create(**chat("x", extra_body={"frobnicate": 1}))
+    assert unknown.value.param == "frobnicate"
+    assert unknown.value.request_id
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(**chat("x") | {"model": "gpt-17"})
+
+
+def test_openai_client_lists_the_model(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == [MODEL]
+
+
+def test_job_tells_its_timeline_and_usage(shared: System) -> None:
+    job = shared.wait(shared.submit(chat("What is it?", data_url(picture()), max_tokens=8, metadata={"shelf": "7"})))
+    instants = [job["timeline"][k] for k in ("queued_at", "claimed_at", "prepared_at", "first_token_at", "done_at")]
+    assert instants == sorted(instants)
+    assert job["metadata"] == {"shelf": "7"}
+    assert job["usage"]["completion_tokens"] == 8
+    assert job["usage"]["prompt_tokens_details"]["image_tokens"] > 0
+    assert [attempt["end"] for attempt in job["attempts"]] == ["finished"]
+
+
+def test_stop_string_ends_the_answer_before_it(shared: System) -> None:
+    whole = shared.wait(shared.submit(chat("Talk.", max_tokens=64)))["output"]
+    stop = whole[20:26]
+    job = shared.wait(shared.submit(chat("Talk.", max_tokens=64, stop=[stop])))
+    assert job["output"] == whole[: whole.index(stop)]
+    assert job["finish_reason"] == "stop"
+
+
+def test_seed_repeats_a_sampled_answer(shared: System) -> None:
+    body = chat("Talk.", max_tokens=40, temperature=1.0, seed=7)
+    first, second = (shared.wait(shared.submit(body))["output"] for _ in range(2))
+    other = shared.wait(shared.submit(body | {"seed": 8}))["output"]
+    assert first == second != other

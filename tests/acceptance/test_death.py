@@ -1,0 +1,93 @@
+"""What dies, and what the client sees: nothing lost, nothing twice."""
+
+from typing import Any
+
+import pytest
+
+from tests.acceptance.bodies import chat, data_url, picture
+from tests.acceptance.system import Process, Reader, System, eventually
+
+pytestmark = pytest.mark.acceptance
+
+
+def long_answer() -> dict[str, Any]:
+    """Long enough to be killed in the middle: the tiny model never ends by itself."""
+    return chat("Tell a long story about this.", data_url(picture()), max_tokens=1500)
+
+
+def assert_whole(reader: Reader, text: str) -> None:
+    """The reader saw every event once, in order, and the text of the undisturbed run."""
+    assert reader.sequences() == list(range(len(reader.events)))
+    assert reader.events[-1]["type"] == "job.incomplete"
+    assert reader.text() == text
+
+
+def worker_of(system: System) -> Process:
+    return next(p for p in system.processes if p.name == "worker")
+
+
+def test_worker_killed_in_mid_stream_the_reader_gets_every_token_once(running: System) -> None:
+    undisturbed = running.reader(running.submit(long_answer())).wait()
+    job_id = running.submit(long_answer())
+    reader = running.reader(job_id)
+    reader.wait_for_tokens(40)
+    worker_of(running).kill()
+    seen = reader.tokens()
+    running.start_worker()
+    reader.wait()
+    assert seen < 1500, "the answer was over before the kill"
+    assert_whole(reader, undisturbed)
+    job = running.job(job_id)
+    assert [a["end"] for a in job["attempts"]] == ["lease_expired", "finished"]
+    assert job["usage"]["completion_tokens"] == 1500
+
+
+def test_engine_killed_in_mid_stream_the_reader_gets_every_token_once(running: System) -> None:
+    undisturbed = running.reader(running.submit(long_answer())).wait()
+    job_id = running.submit(long_answer())
+    reader = running.reader(job_id)
+    reader.wait_for_tokens(40)
+    worker_of(running).engine().kill()
+    seen = reader.tokens()
+    reader.wait()
+    assert seen < 1500, "the answer was over before the kill"
+    assert_whole(reader, undisturbed)
+    assert [a["end"] for a in running.job(job_id)["attempts"]] == ["engine_died", "finished"]
+
+
+def test_worker_terminated_in_mid_stream_another_goes_on(running: System) -> None:
+    undisturbed = running.reader(running.submit(long_answer())).wait()
+    job_id = running.submit(long_answer())
+    reader = running.reader(job_id)
+    reader.wait_for_tokens(40)
+    assert worker_of(running).terminate() == 0
+    seen = reader.tokens()
+    running.start_worker()
+    reader.wait()
+    assert seen < 1500, "the answer was over before the drain"
+    assert_whole(reader, undisturbed)
+    assert [a["end"] for a in running.job(job_id)["attempts"]] == ["drained", "finished"]
+
+
+def test_api_killed_in_mid_stream_another_goes_on_with_the_same_log(running: System) -> None:
+    job_id = running.submit(long_answer())
+    reader = running.reader(job_id)
+    reader.wait_for_tokens(40)
+    api = next(p for p in running.processes if p.name == "api")
+    port = running.url.rsplit(":", 1)[1]
+    api.kill()
+    running.start("api", "api", VLMQ_API_PORT=port)
+    reader.wait()
+    assert reader.connections > 1
+    assert_whole(reader, running.job(job_id)["output"])
+
+
+def test_job_whose_worker_left_for_good_is_ended_by_the_next_one_and_is_cancellable(running: System) -> None:
+    job_id = running.submit(long_answer())
+    reader = running.reader(job_id)
+    reader.wait_for_tokens(10)
+    worker_of(running).kill()
+    eventually("the job is queued again", lambda: running.job(job_id)["status"] == "queued")
+    assert running.cancel(job_id)["status"] == "cancelled"
+    assert reader.wait() == running.job(job_id)["output"]
+    assert reader.events[-1]["type"] == "job.cancelled"
