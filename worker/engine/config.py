@@ -100,7 +100,7 @@ def load_config(folder: Path) -> InternVLConfig:
     supported.
     """
     root = read_json(folder / "config.json")
-    layout = Layout(root.choice("model_type", tuple(Layout)))
+    layout = Layout(root.choice("model_type", tuple(layout.value for layout in Layout)))
     config = _original(root) if layout is Layout.ORIGINAL else _native(root)
     _check_vision(root, config.vision)
     if config.tiling.min_tiles > config.tiling.max_tiles:
@@ -115,7 +115,7 @@ def _original(root: Section) -> InternVLConfig:
     vision.choice("hidden_act", ("gelu",), "gelu")
     vision.choice("num_channels", (3,), 3)
     image_size = vision.positive("image_size")
-    root.choice("force_image_size", (image_size, None), None)
+    root.choice("force_image_size", (image_size,), image_size)
     return InternVLConfig(
         layout=Layout.ORIGINAL,
         # What is absent has the defaults of the reference's InternVisionConfig, which are the 6B's.
@@ -194,6 +194,8 @@ def _decoder(text: Section, tied_by_default: bool) -> DecoderConfig:
     family = text.choice("model_type", ("qwen2",))
     text.choice("hidden_act", ("silu",), "silu")
     text.choice("use_sliding_window", (False,), False)
+    if set(text.strings("layer_types")) - {"full_attention"}:
+        raise text.error("layer_types", "supported: full_attention in every layer")
     hidden, heads = text.positive("hidden_size"), text.positive("num_attention_heads")
     kv_heads = text.positive("num_key_value_heads", heads)
     if heads % kv_heads:

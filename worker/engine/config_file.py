@@ -67,12 +67,19 @@ class Section:
             raise self.error(key, "expected true or false")
         return value
 
+    def strings(self, key: str) -> list[str]:
+        """A list of strings, empty when absent."""
+        value = self._get(key, [])
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise self.error(key, "expected a list of strings")
+        return value
+
     def choice(self, key: str, choices: tuple[_Choice, ...], default: _Choice | None = None) -> _Choice:
-        value = self._get(key, default) if default is not None or None not in choices else self._values.get(key)
+        value = self._get(key, default)
         for choice in choices:
             if value == choice and isinstance(value, bool) == isinstance(choice, bool):
                 return choice
-        raise self.error(key, "supported: " + ", ".join(repr(choice) for choice in choices if choice is not None))
+        raise self.error(key, "supported: " + ", ".join(map(repr, choices)))
 
     def _get(self, key: str, default: Any) -> Any:
         value = self._values.get(key)
