@@ -1,0 +1,195 @@
+"""The engine process: `python -m worker.engine.server --socket PATH --model DIR …`. Connects to its worker, loads the
+model, then submits, steps and sends until the socket closes or Stop comes. Knows no jobs.
+
+Ends with 0 when told to or when the worker is gone; a fault sends Fatal and ends with 1. SIGINT is left to the worker.
+"""
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from worker.engine.connection import Connection, ConnectionClosed
+from worker.engine.messages import Cancel, Fatal, Loading, Outputs, Ready, Refused, Stats, Stop, Submit, ToEngine
+from worker.engine.protocol import Engine, Rejected
+
+_log = logging.getLogger("vlmq.engine")
+_STATS_S = 1.0
+_FINISH_S = 5.0
+
+Progress = Callable[[float, str], None]
+
+
+class ServedEngine(Engine, Protocol):
+    """What the process needs of a backend beside the steps."""
+
+    context_length: int
+
+    def check_integrity(self) -> None:
+        """Raises when the engine's accounts are wrong. Called when idle."""
+        ...
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    options = _parser().parse_args()
+    connected = socket.socket(socket.AF_UNIX)
+    connected.connect(str(options.socket))
+    connection = Connection(connected)
+    try:
+        _run(options, connection)
+    except ConnectionClosed as exc:
+        _log.info("the worker is gone: %s", exc, extra={"action": "close"})
+    except Exception as exc:
+        _report(connection, exc)
+        raise
+
+
+def _run(options: argparse.Namespace, connection: Connection) -> None:
+    engine, ready = _BACKENDS[options.backend](options, _Reporter(connection))
+    connection.send(ready)
+    _log.info("ready on %s with %d slots", ready.device, ready.slots, extra={"action": "ready"})
+    _Server(engine, connection).serve()
+    engine.close()
+
+
+def _report(connection: Connection, exc: Exception) -> None:
+    try:
+        connection.send(Fatal(f"{type(exc).__name__}: {exc}"))
+        connection.finish(_FINISH_S)
+    except ConnectionClosed:
+        _log.warning("nobody is left to hear of the fault", extra={"action": "fatal"})
+
+
+class _Reporter:
+    """Sends the progress of loading, a whole per cent at a time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._sent = -1
+
+    def __call__(self, done: float, what: str) -> None:
+        if int(done * 100) > self._sent:
+            self._sent = int(done * 100)
+            self._connection.send(Loading(done, what))
+
+
+class _Server:
+    """One turn of the loop: take what came, run one step, send what it gave."""
+
+    def __init__(self, engine: ServedEngine, connection: Connection) -> None:
+        self._engine = engine
+        self._connection = connection
+        self._stopping = False
+        self._stats_due = 0.0
+        self._unchecked = False
+
+    def serve(self) -> None:
+        while not self._stopping:
+            messages = self._connection.receive(0.0 if self._engine.has_work() else _STATS_S)
+            for message in messages:
+                self._take(message)
+            if self._engine.has_work():
+                self._step()
+            elif not messages:
+                self._idle()
+            if time.monotonic() >= self._stats_due:
+                self._send_stats()
+
+    def _take(self, message: ToEngine) -> None:
+        match message:
+            case Submit(generation):
+                try:
+                    self._engine.submit(generation)
+                except Rejected as exc:
+                    self._connection.send(Refused(generation.id, exc.code, str(exc)))
+            case Cancel(generation_id):
+                self._engine.cancel(generation_id)
+            case Stop():
+                self._stopping = True
+
+    def _step(self) -> None:
+        self._unchecked = True
+        outputs = self._engine.step()
+        if outputs:
+            self._connection.send(Outputs(list(outputs)))
+        if not self._engine.has_work():
+            self._send_stats()
+
+    def _idle(self) -> None:
+        if self._unchecked:
+            self._engine.check_integrity()
+            self._unchecked = False
+
+    def _send_stats(self) -> None:
+        self._stats_due = time.monotonic() + _STATS_S
+        self._connection.send(Stats(self._engine.stats()))
+
+
+def _start_torch(options: argparse.Namespace, progress: Progress) -> tuple[ServedEngine, Ready]:
+    # Imported here: the other backends need no torch, and the first message should not wait for it.
+    progress(0.0, "torch")
+    import torch
+
+    from worker.engine.torch.engine import TorchEngine
+    from worker.engine.torch.internvl import InternVL
+    from worker.engine.torch.options import EngineOptions
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    model = InternVL.load(options.model, device, getattr(torch, options.dtype), progress)
+    engine = TorchEngine(
+        model,
+        EngineOptions(
+            slots=options.slots,
+            pages=options.pages,
+            page_size=options.page_size,
+            prefill_chunk=options.prefill_chunk,
+            tiles_per_step=options.tiles_per_step,
+            embedding_bytes=options.embedding_mib << 20,
+            prefix_reuse=options.prefix_reuse,
+        ),
+    )
+    return engine, Ready(model.vocab_size, engine.context_length, options.slots, str(device))
+
+
+_BACKENDS: dict[str, Callable[[argparse.Namespace, Progress], tuple[ServedEngine, Ready]]] = {"torch": _start_torch}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m worker.engine.server", description="Runs one engine.")
+    parser.add_argument("--socket", type=Path, required=True, help="unix socket on which the worker listens")
+    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
+    parser.add_argument("--backend", choices=sorted(_BACKENDS), default="torch")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<n>")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    parser.add_argument("--slots", type=_at_least(1), default=16, help="sequences that run at once")
+    parser.add_argument("--pages", type=_at_least(1), default=2048, help="pages of the KV cache")
+    parser.add_argument("--page-size", type=_at_least(1), default=16, help="tokens per page")
+    parser.add_argument("--prefill-chunk", type=_at_least(1), default=512, help="prompt tokens per step")
+    parser.add_argument("--tiles-per-step", type=_at_least(1), default=16, help="tiles encoded per step")
+    parser.add_argument("--embedding-mib", type=_at_least(0), default=256, help="memory for encoded images")
+    parser.add_argument("--prefix-reuse", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--threads", type=_at_least(0), default=0, help="CPU threads; 0: torch's own choice")
+    return parser
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
+
+    return number
+
+
+if __name__ == "__main__":
+    main()
