@@ -1,17 +1,79 @@
 """Builds the adapters of the ports from settings, in one place. Connections open with the first call, not here."""
 
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
+
+from jobs.blobs import FolderBlobs, FsspecBlobs
+from jobs.control import RedisControl
 from jobs.database import Database
+from jobs.event_log import RedisEventLog
+from jobs.keys import PostgresApiKeys
+from jobs.ports import Blobs
+from jobs.queue import CeleryQueue
 from jobs.settings import ServiceSettings, SettingsError
 from jobs.store import PostgresJobStore
 
 
 def database(settings: ServiceSettings, pool_size: int = 5) -> Database:
-    """Raises SettingsError when no database is named."""
+    """The pool that a process's store and keys share. Raises SettingsError when no database is named."""
     if not settings.database_url:
         raise SettingsError("database_url (environment VLMQ_DATABASE_URL) is not set: a postgresql:// URL is required")
     return Database(settings.database_url, pool_size=pool_size)
 
 
-def job_store(settings: ServiceSettings, pool_size: int = 5, patience_s: float = 0.0) -> PostgresJobStore:
-    """With a pool of its own; build it from `database` where other adapters share the pool."""
-    return PostgresJobStore(database(settings, pool_size), patience_s)
+def job_store(database: Database, patience_s: float = 0.0) -> PostgresJobStore:
+    return PostgresJobStore(database, patience_s)
+
+
+def api_keys(database: Database) -> PostgresApiKeys:
+    return PostgresApiKeys(database)
+
+
+def redis_client(settings: ServiceSettings, timeout_s: float = 3.0) -> redis.Redis:
+    """A pool of connections, safe for threads. A connection that broke since its last use is replaced once; nothing
+    else is repeated. Raises SettingsError when no Redis is named."""
+    url = _redis_url(settings)
+    retry = Retry(NoBackoff(), retries=1, supported_errors=(RedisConnectionError,))
+    try:
+        return redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry)
+    except ValueError as exc:
+        raise SettingsError(f"redis_url (environment VLMQ_REDIS_URL): {exc}") from exc
+
+
+def event_log(settings: ServiceSettings, client: redis.Redis) -> RedisEventLog:
+    return RedisEventLog(client, settings.redis_prefix, settings.stream_ttl_s)
+
+
+def control(settings: ServiceSettings, client: redis.Redis) -> RedisControl:
+    return RedisControl(client, settings.redis_prefix)
+
+
+def queue(settings: ServiceSettings) -> CeleryQueue:
+    """Raises SettingsError when no Redis is named."""
+    _redis_url(settings)
+    return CeleryQueue(settings)
+
+
+def blobs(settings: ServiceSettings) -> Blobs:
+    """A folder (a path or file:// URL), or anything that fsspec knows. Raises SettingsError."""
+    scheme, separator, path = settings.blob_url.partition("://")
+    if not separator:
+        return FolderBlobs(Path(settings.blob_url))
+    if scheme == "file":
+        return FolderBlobs(Path(path))
+    try:
+        return FsspecBlobs(settings.blob_url)
+    except (ValueError, ImportError) as exc:
+        raise SettingsError(f"blob_url (environment VLMQ_BLOB_URL) = {settings.blob_url!r}: {exc}") from exc
+
+
+def _redis_url(settings: ServiceSettings) -> str:
+    if not settings.redis_url:
+        raise SettingsError(
+            "redis_url (environment VLMQ_REDIS_URL) is not set: a redis://, rediss:// or unix:// URL is required"
+        )
+    return settings.redis_url

@@ -8,6 +8,7 @@ VlmqError
 ├── JobNotFinished       asked for something that only a terminal job allows
 ├── LogGap               an append that does not continue the event log
 ├── BlobNotFound         no bytes under this digest
+├── KeyNotFound          no API key has this id
 └── Unavailable          a backing service does not answer; try again
     ├── StoreUnavailable
     ├── StreamUnavailable
@@ -74,6 +75,14 @@ class BlobNotFound(VlmqError):
     def __init__(self, digest: str) -> None:
         super().__init__(f"no blob has the digest {digest!r}")
         self.digest = digest
+
+
+class KeyNotFound(VlmqError):
+    """No API key has this id."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"no API key has the id {key_id!r}")
+        self.key_id = key_id
 
 
 class Unavailable(VlmqError):

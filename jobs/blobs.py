@@ -1,0 +1,153 @@
+"""Media bytes by their sha256: in a folder of this machine, or wherever fsspec reaches (`s3://…`).
+
+Knows neither jobs nor what the bytes mean.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import fsspec
+
+from jobs.errors import BlobNotFound, BlobsUnavailable
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def digest_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def checked(digest: str) -> str:
+    """Only a digest may become part of a path. Raises BlobNotFound for anything else."""
+    if _DIGEST.fullmatch(digest) is None:
+        raise BlobNotFound(digest)
+    return digest
+
+
+class FolderBlobs:
+    """One file per blob, `<folder>/<first two digits>/<digest>`. A file appears whole and on the disk, or not."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, data: bytes) -> str:
+        digest = digest_of(data)
+        path = self._path(digest)
+        with _errors_as_ours():
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(path)
+                return digest
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(path, data)
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        path = self._path(checked(digest))
+        with _errors_as_ours():
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                raise BlobNotFound(digest) from None
+
+    def delete(self, digest: str) -> None:
+        with _errors_as_ours():
+            self._path(checked(digest)).unlink(missing_ok=True)
+
+    def older_than(self, age_s: float, limit: int = 1000) -> list[str]:
+        before = time.time() - age_s
+        found: list[str] = []
+        with _errors_as_ours():
+            for path in self._folder.glob("??/*"):
+                with contextlib.suppress(FileNotFoundError):
+                    if _DIGEST.fullmatch(path.name) and path.stat().st_mtime < before:
+                        found.append(path.name)
+                if len(found) == limit:
+                    break
+        return found
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / digest[:2] / digest
+
+
+class FsspecBlobs:
+    """The same on any file system of fsspec whose `pipe` makes an object appear whole, as object stores do."""
+
+    def __init__(self, url: str) -> None:
+        with _errors_as_ours():
+            self._files, self._root = fsspec.url_to_fs(url)
+
+    def put(self, data: bytes) -> str:
+        digest = digest_of(data)
+        with _errors_as_ours():
+            # Written anew even when it is there: that is how an object's age is refreshed.
+            self._files.makedirs(f"{self._root}/{digest[:2]}", exist_ok=True)
+            self._files.pipe_file(self._path(digest), data)
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        path = self._path(checked(digest))
+        with _errors_as_ours():
+            try:
+                return bytes(self._files.cat_file(path))
+            except FileNotFoundError:
+                raise BlobNotFound(digest) from None
+
+    def delete(self, digest: str) -> None:
+        with _errors_as_ours(), contextlib.suppress(FileNotFoundError):
+            self._files.rm_file(self._path(checked(digest)))
+
+    def older_than(self, age_s: float, limit: int = 1000) -> list[str]:
+        before = time.time() - age_s
+        found: list[str] = []
+        with _errors_as_ours():
+            self._files.invalidate_cache()
+            for path in self._files.find(self._root):
+                name = path.rpartition("/")[2]
+                if _DIGEST.fullmatch(name) and self._written_at(path) < before:
+                    found.append(name)
+                if len(found) == limit:
+                    break
+        return found
+
+    def _written_at(self, path: str) -> float:
+        try:
+            written: datetime = self._files.modified(path)
+        except FileNotFoundError:
+            return time.time()
+        return written.timestamp()
+
+    def _path(self, digest: str) -> str:
+        return f"{self._root}/{digest[:2]}/{digest}"
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    descriptor, unfinished = tempfile.mkstemp(prefix=".", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(unfinished).replace(path)
+    except BaseException:
+        Path(unfinished).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _errors_as_ours() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise BlobsUnavailable(f"the blob store does not answer: {exc}") from exc
