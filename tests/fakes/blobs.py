@@ -1,0 +1,29 @@
+"""Blobs in memory. Passes the contract of the real ones."""
+
+import time
+
+from jobs.blobs import checked, digest_of
+from jobs.errors import BlobNotFound
+
+
+class FakeBlobs:
+    def __init__(self) -> None:
+        self._blobs: dict[str, tuple[float, bytes]] = {}
+
+    def put(self, data: bytes) -> str:
+        digest = digest_of(data)
+        self._blobs[digest] = (time.time(), bytes(data))
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        try:
+            return self._blobs[checked(digest)][1]
+        except KeyError:
+            raise BlobNotFound(digest) from None
+
+    def delete(self, digest: str) -> None:
+        self._blobs.pop(checked(digest), None)
+
+    def older_than(self, age_s: float, limit: int = 1000) -> list[str]:
+        before = time.time() - age_s
+        return [digest for digest, (at, _) in self._blobs.items() if at < before][:limit]

@@ -1,0 +1,344 @@
+"""The store of jobs in memory, with a clock to turn. Passes the contract of the real one."""
+
+import itertools
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from jobs import transitions
+from jobs.errors import IllegalTransition, JobExists, JobNotFinished, JobNotFound, StaleAttempt
+from jobs.job import Attempt, AttemptEnd, Job, JobError, JobState, NewJob, Outcome, Timeline, Token
+from jobs.ports import Depth, JobFilter, Partial, WorkerRecord, WorkerStatus
+
+
+@dataclass
+class _Ring:
+    at: datetime | None = None
+    count: int = 0
+
+
+class FakeJobStore:
+    """`now` is called for every instant; by default the time of this machine."""
+
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._now = now
+        self._lock = threading.RLock()
+        self._numbers = itertools.count()
+        self._number: dict[str, int] = {}
+        self._jobs: dict[str, Job] = {}
+        self._attempts: dict[str, list[Attempt]] = {}
+        self._rings: dict[str, _Ring] = {}
+        self._workers: dict[str, WorkerStatus] = {}
+
+    def insert(self, job: NewJob) -> Job:
+        with self._lock:
+            if job.id in self._jobs:
+                raise JobExists(job.id)
+            self._number[job.id] = next(self._numbers)
+            self._rings[job.id] = _Ring()
+            self._attempts[job.id] = []
+            self._jobs[job.id] = Job(
+                id=job.id,
+                tenant=job.tenant,
+                kind=job.kind,
+                model=job.model,
+                priority=job.priority,
+                state=JobState.QUEUED,
+                request=job.request,
+                metadata=dict(job.metadata),
+                deadline=job.deadline,
+                max_attempts=job.max_attempts,
+                attempt=0,
+                losses=0,
+                worker=None,
+                tokens=(),
+                usage=None,
+                finish_reason=None,
+                error=None,
+                timeline=Timeline(queued_at=self._now()),
+            )
+            return self._jobs[job.id]
+
+    def get(self, job_id: str, tenant: str | None = None) -> Job:
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None or tenant not in (None, job.tenant):
+                raise JobNotFound(job_id)
+            return job
+
+    def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        with self._lock:
+            return {job_id: self._jobs[job_id] for job_id in job_ids if job_id in self._jobs}
+
+    def page(self, tenant: str, filter: JobFilter) -> list[Job]:
+        with self._lock:
+            after = None if filter.after is None else self._number[self.get(filter.after, tenant).id]
+            found = [
+                job
+                for job in self._in_order(reverse=not filter.ascending)
+                if job.tenant == tenant
+                and filter.state in (None, job.state)
+                and filter.model in (None, job.model)
+                and filter.metadata.items() <= job.metadata.items()
+                and (after is None or (self._number[job.id] > after) == filter.ascending)
+                and job.id != filter.after
+            ]
+            return found[: filter.limit]
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        with self._lock:
+            return list(self._attempts.get(job_id, []))
+
+    def delete(self, job_id: str, tenant: str) -> None:
+        with self._lock:
+            job = self.get(job_id, tenant)
+            if not job.state.terminal:
+                raise JobNotFinished(job_id, job.state)
+            self._remove(job_id)
+
+    def queue_position(self, job: Job) -> int:
+        with self._lock:
+            waiting = [other.id for other in self._queue(job.model)]
+            return waiting.index(job.id) if job.id in waiting else 0
+
+    def depths(self) -> list[Depth]:
+        with self._lock:
+            lanes: dict[tuple[str, int, JobState], list[Job]] = {}
+            for job in self._jobs.values():
+                if not job.state.terminal:
+                    lanes.setdefault((job.model, job.priority, job.state), []).append(job)
+            return [
+                Depth(model, some[0].priority, state, len(some), min(job.timeline.queued_at for job in some))
+                for (model, _, state), some in sorted(lanes.items())
+            ]
+
+    def claim(self, model: str, worker: str) -> Job | None:
+        with self._lock:
+            waiting = [job for job in self._queue(model) if job.deadline is None or job.deadline > self._now()]
+            if not waiting:
+                return None
+            job = waiting[0]
+            claimed = replace(
+                job,
+                state=JobState.IN_PROGRESS,
+                attempt=job.attempt + 1,
+                worker=worker,
+                timeline=replace(job.timeline, claimed_at=job.timeline.claimed_at or self._now()),
+            )
+            self._attempts[job.id].append(Attempt(claimed.attempt, worker, self._now()))
+            return self._put(claimed)
+
+    def save_partials(self, partials: Sequence[Partial]) -> frozenset[str]:
+        with self._lock:
+            stale = set()
+            for partial in partials:
+                try:
+                    job = self._current(partial.job_id, partial.attempt)
+                except StaleAttempt:
+                    stale.add(partial.job_id)
+                    continue
+                prepared_at = job.timeline.prepared_at or (self._now() if partial.prepared else None)
+                job = replace(job, timeline=replace(job.timeline, prepared_at=prepared_at))
+                self._put(self._with_tokens(job, partial.tokens))
+            return frozenset(stale)
+
+    def finish(self, job_id: str, attempt: int, outcome: Outcome) -> Job:
+        with self._lock:
+            if self._closed_as(job_id, attempt, AttemptEnd.FINISHED):
+                return self._jobs[job_id]
+            job = self._with_tokens(self._current(job_id, attempt), outcome.tokens)
+            job = replace(job, usage=outcome.usage, finish_reason=outcome.finish_reason)
+            return self._end(job, outcome.state, AttemptEnd.FINISHED, error=outcome.error)
+
+    def give_back(self, job_id: str, attempt: int, end: AttemptEnd, detail: str, tokens: Sequence[Token]) -> Job:
+        with self._lock:
+            if self._closed_as(job_id, attempt, end):
+                return self._jobs[job_id]
+            return self._return_or_bury(self._with_tokens(self._current(job_id, attempt), tokens), end, detail)
+
+    def not_ours(self, worker: str, running: Mapping[str, int]) -> frozenset[str]:
+        with self._lock:
+            return frozenset(
+                job_id
+                for job_id, attempt in running.items()
+                if not self._is_current(job_id, attempt) or self._jobs[job_id].worker != worker
+            )
+
+    def give_back_unknown(self, worker: str, running: Collection[str], older_than_s: float) -> list[Job]:
+        with self._lock:
+            before = self._now() - timedelta(seconds=older_than_s)
+            return [
+                self._return_or_bury(job, AttemptEnd.DRAINED, "the worker never heard that its claim succeeded")
+                for job in self._held_by(worker)
+                if job.id not in running and self._attempts[job.id][-1].started_at < before
+            ]
+
+    def heartbeat(self, worker: WorkerRecord) -> None:
+        with self._lock:
+            known = self._workers.get(worker.id)
+            started_at = known.started_at if known else self._now()
+            self._workers[worker.id] = WorkerStatus(worker, started_at, self._now(), alive=True)
+
+    def retire(self, worker_id: str) -> None:
+        with self._lock:
+            self._workers.pop(worker_id, None)
+            for job in self._held_by(worker_id):
+                self._return_or_bury(job, AttemptEnd.LEASE_EXPIRED, f"worker {worker_id} left without giving it back")
+
+    def workers(self, lease_s: float) -> list[WorkerStatus]:
+        with self._lock:
+            known = sorted(self._workers.values(), key=lambda status: (status.started_at, status.record.id))
+            return [replace(status, alive=self._alive(status.record.id, lease_s)) for status in known]
+
+    def cancel(self, job_id: str, tenant: str | None = None) -> Job:
+        with self._lock:
+            job = self.get(job_id, tenant)
+            if job.state.terminal:
+                return job
+            return replace(self._end(job, JobState.CANCELLED, AttemptEnd.CANCELLED), worker=job.worker)
+
+    def extend_tokens(self, job_id: str, tokens: Sequence[Token]) -> Job:
+        with self._lock:
+            job = self.get(job_id)
+            if job.state in (JobState.CANCELLED, JobState.FAILED) and len(tokens) > len(job.tokens):
+                job = self._put(replace(job, tokens=tuple(tokens)))
+            return job
+
+    def requeue(self, job_id: str, tenant: str | None = None) -> Job:
+        with self._lock:
+            job = self.get(job_id, tenant)
+            if job.state != JobState.FAILED or job.error is None or job.error.code != "too_many_attempts":
+                raise IllegalTransition(job.state, JobState.QUEUED)
+            self._rings[job_id] = _Ring()
+            timeline = replace(job.timeline, done_at=None)
+            return self._put(replace(job, state=JobState.QUEUED, losses=0, error=None, timeline=timeline))
+
+    def take_back_lost(self, lease_s: float, limit: int = 500) -> list[Job]:
+        with self._lock:
+            lost = [
+                job
+                for job in sorted(self._jobs.values(), key=lambda job: job.id)
+                if job.state == JobState.IN_PROGRESS and not self._alive(job.worker, lease_s)
+            ]
+            return [
+                self._return_or_bury(
+                    job, AttemptEnd.LEASE_EXPIRED, f"worker {job.worker} was silent for longer than {lease_s:g} s"
+                )
+                for job in lost[:limit]
+            ]
+
+    def due_to_ring(self, overdue_s: float, limit: int = 500) -> list[Job]:
+        with self._lock:
+            due = [job for job in self._in_order() if job.state == JobState.QUEUED and self._due(job.id, overdue_s)]
+            self.published([job.id for job in due[:limit]])
+            return due[:limit]
+
+    def published(self, job_ids: Sequence[str]) -> None:
+        with self._lock:
+            for job_id in job_ids:
+                if job_id in self._jobs and self._jobs[job_id].state == JobState.QUEUED:
+                    self._rings[job_id] = _Ring(self._now(), self._rings[job_id].count + 1)
+
+    def fail_past_deadline(self, limit: int = 500) -> list[Job]:
+        with self._lock:
+            now = self._now()
+            late = [
+                (job.deadline, job)
+                for job in self._jobs.values()
+                if job.deadline is not None and job.deadline < now and not job.state.terminal
+            ]
+            failed = []
+            for deadline, job in sorted(late, key=lambda pair: pair[0])[:limit]:
+                message = f"the job was not done at its deadline, {deadline.isoformat()}"
+                error = JobError("deadline_exceeded", message)
+                failed.append(
+                    replace(self._end(job, JobState.FAILED, AttemptEnd.DEADLINE, error=error), worker=job.worker)
+                )
+            return failed
+
+    def expire(self, retention_s: float, limit: int = 500) -> list[str]:
+        with self._lock:
+            before = self._now() - timedelta(seconds=retention_s)
+            old = [
+                job.id
+                for job in self._jobs.values()
+                if job.timeline.done_at is not None and job.timeline.done_at < before
+            ]
+            for job_id in old[:limit]:
+                self._remove(job_id)
+            return old[:limit]
+
+    def orphan_blobs(self, digests: Sequence[str]) -> frozenset[str]:
+        with self._lock:
+            return frozenset(digests).difference(*(job.request.blobs() for job in self._jobs.values()))
+
+    def _put(self, job: Job) -> Job:
+        self._jobs[job.id] = job
+        return job
+
+    def _remove(self, job_id: str) -> None:
+        for table in (self._jobs, self._number, self._attempts, self._rings):
+            table.pop(job_id, None)
+
+    def _in_order(self, reverse: bool = False) -> list[Job]:
+        return sorted(self._jobs.values(), key=lambda job: self._number[job.id], reverse=reverse)
+
+    def _queue(self, model: str) -> list[Job]:
+        waiting = [job for job in self._jobs.values() if job.model == model and job.state == JobState.QUEUED]
+        return sorted(waiting, key=lambda job: (job.priority, self._number[job.id]))
+
+    def _held_by(self, worker: str) -> list[Job]:
+        return [job for job in self._jobs.values() if job.worker == worker and job.state == JobState.IN_PROGRESS]
+
+    def _alive(self, worker: str | None, lease_s: float) -> bool:
+        status = self._workers.get(worker or "")
+        return status is not None and status.heartbeat_at >= self._now() - timedelta(seconds=lease_s)
+
+    def _due(self, job_id: str, overdue_s: float) -> bool:
+        ring = self._rings[job_id]
+        if ring.at is None:
+            return True
+        return (self._now() - ring.at).total_seconds() > min(overdue_s * 2 ** min(ring.count - 1, 20), 300.0)
+
+    def _is_current(self, job_id: str, attempt: int) -> bool:
+        job = self._jobs.get(job_id)
+        return job is not None and job.attempt == attempt and job.state == JobState.IN_PROGRESS
+
+    def _current(self, job_id: str, attempt: int) -> Job:
+        if not self._is_current(job_id, attempt):
+            raise StaleAttempt(job_id, attempt)
+        return self._jobs[job_id]
+
+    def _closed_as(self, job_id: str, attempt: int, end: AttemptEnd) -> bool:
+        job = self._jobs.get(job_id)
+        return job is not None and 0 < job.attempt == attempt and self._attempts[job_id][-1].end == end
+
+    def _with_tokens(self, job: Job, tokens: Sequence[Token]) -> Job:
+        longer = job.tokens + tuple(tokens[len(job.tokens) :])
+        first_token_at = job.timeline.first_token_at or (self._now() if longer else None)
+        return replace(job, tokens=longer, timeline=replace(job.timeline, first_token_at=first_token_at))
+
+    def _close_attempt(self, job: Job, end: AttemptEnd, detail: str) -> None:
+        if job.state == JobState.IN_PROGRESS:
+            closed = replace(
+                self._attempts[job.id][-1], ended_at=self._now(), end=end, detail=detail, tokens=len(job.tokens)
+            )
+            self._attempts[job.id][-1] = closed
+
+    def _end(self, job: Job, state: JobState, end: AttemptEnd, detail: str = "", error: JobError | None = None) -> Job:
+        transitions.check(job.state, state)
+        self._close_attempt(job, end, detail)
+        timeline = replace(job.timeline, done_at=self._now())
+        return self._put(replace(job, state=state, worker=None, error=error, timeline=timeline))
+
+    def _return_or_bury(self, job: Job, end: AttemptEnd, detail: str) -> Job:
+        losses = job.losses + (1 if end.is_loss else 0)
+        if end.is_loss and losses >= job.max_attempts:
+            message = f"{losses} attempts were lost, the last one as {end}" + (f": {detail}" if detail else "")
+            error = JobError("too_many_attempts", message)
+            return self._end(replace(job, losses=losses), JobState.FAILED, end, detail, error)
+        transitions.check(job.state, JobState.QUEUED)
+        self._close_attempt(job, end, detail)
+        self._rings[job.id] = _Ring()
+        return self._put(replace(job, state=JobState.QUEUED, worker=None, losses=losses))
