@@ -13,8 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+from rich.markup import escape
 
 from cli.errors import CommandError
+from cli.terminal import console
+
+FLOWER_USER = "vlmq"
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -119,3 +123,12 @@ def _take(descriptor: int, within_s: float = 0.0) -> bool:
             if time.monotonic() >= end:
                 return False
             time.sleep(0.05)
+
+
+def describe(running: Running, folder: Folder) -> None:
+    """Prints where everything is."""
+    console.print(f"\n  API     [bold]{running.url}[/bold]  (docs: {running.url}/docs)")
+    login = f"user {FLOWER_USER}, password {escape(running.flower_password)}"
+    console.print(f"  Flower  [bold]{running.flower_url}[/bold]  ({login})")
+    console.print(f"  models  {', '.join(running.models)}")
+    console.print(f"  logs    {folder.logs}\n")

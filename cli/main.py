@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from cli import asking, detach, job_commands, key_commands, up
+from cli import asking, job_commands, key_commands
 from cli.errors import CommandError
-from cli.folder import Folder
-from cli.plan import Options
+from cli.folder import Folder, describe
 from cli.settings import CommandSettings
 from cli.terminal import console, fail
 from jobs.errors import VlmqError
@@ -39,6 +38,10 @@ def up_command(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show everything that the programs log.")] = False,
 ) -> None:
     """Start everything on this machine; Ctrl-C stops it."""
+    # Late: what runs servers takes time to import, and most commands only talk to one.
+    from cli import detach, up
+    from cli.plan import Options
+
     models = tuple(model) if model else load(ServiceSettings).models
     options = Options(_folder(folder), port, flower_port, models, workers, verbose)
     if not detach_:
@@ -47,12 +50,14 @@ def up_command(
     running = place.running()
     if running is not None:
         console.print(f"vlmq already runs in {place.path}:")
-    up.describe(running or detach.start(options), place)
+    describe(running or detach.start(options), place)
 
 
 @app.command()
 def down(folder: FolderOption = None) -> None:
     """Stop what `vlmq up` started in the folder."""
+    from cli import detach
+
     if not detach.stop(Folder(_folder(folder))):
         console.print(f"nothing runs in {_folder(folder)}")
 
@@ -64,7 +69,7 @@ def status(folder: FolderOption = None) -> None:
     running = place.running()
     if running is None:
         raise CommandError(f"nothing runs in {place.path}" + (" that is ready yet" if place.busy() else ""))
-    up.describe(running, place)
+    describe(running, place)
     for name, pid in running.processes.items():
         console.print(f"  {name:<14} pid {pid}")
 

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.folder import FLOWER_USER
 from cli.program import Program
 from cli.settings import ROOT, environment
 from jobs.settings import load
 from worker.settings import ModelSettings, WorkerSettings
-
-FLOWER_USER = "vlmq"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,10 @@ from dataclasses import replace
 
 import httpx2
 import msgspec
-from rich.markup import escape
 
 from cli import guard, plan
 from cli.errors import CommandError
-from cli.folder import Folder, Running
+from cli.folder import Folder, Running, describe
 from cli.interrupts import Interrupts
 from cli.plan import Options
 from cli.settings import ROOT, environment
@@ -174,15 +173,6 @@ def _watch(folder: Folder, running: Running, tree: Supervisor, interrupts: Inter
         if tree.processes() != running.processes:
             running = msgspec.structs.replace(running, processes=tree.processes())
             folder.announce(running)
-
-
-def describe(running: Running, folder: Folder) -> None:
-    """Prints where everything is."""
-    console.print(f"\n  API     [bold]{running.url}[/bold]  (docs: {running.url}/docs)")
-    login = f"user {plan.FLOWER_USER}, password {escape(running.flower_password)}"
-    console.print(f"  Flower  [bold]{running.flower_url}[/bold]  ({login})")
-    console.print(f"  models  {', '.join(running.models)}")
-    console.print(f"  logs    {folder.logs}\n")
 
 
 def _stop(tree: Supervisor, interrupts: Interrupts) -> None:

@@ -40,7 +40,7 @@ def test_picture_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 def test_picture_that_is_a_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match="cannot read the picture .*Is a directory"):
+    with pytest.raises(CommandError, match=r"cannot read the picture .*Is a directory"):
         chat.picture_url(str(tmp_path))
 
 
