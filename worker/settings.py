@@ -1,4 +1,5 @@
-"""What one worker process is told: its own limits (`[worker]`, `VLMQ_WORKER_…`) and its model's file.
+"""What the worker's processes are told: limits (`[worker]`, `VLMQ_WORKER_…`), its model's file,
+and the maintenance process (`[maintenance]`).
 
 Reads files and the environment, once; imports neither torch nor Celery.
 """
@@ -16,6 +17,9 @@ from pydantic_settings import SettingsConfigDict
 from jobs.settings import CONF, FileSettings, Names, SettingsError
 
 MIB = 1 << 20
+
+SPARE_THREADS = 2
+"""Jobs beyond the engine's slots whose media are made ready while the slots are taken."""
 
 
 class WorkerSettings(FileSettings):
@@ -56,6 +60,18 @@ class WorkerSettings(FileSettings):
     )
 
 
+class MaintenanceSettings(FileSettings):
+    """Table `[maintenance]`, environment `VLMQ_MAINTENANCE_…`."""
+
+    table: ClassVar[str] = "maintenance"
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="VLMQ_MAINTENANCE_")
+
+    sweep_s: float = Field(default=1.0, gt=0, description="Pause between two looks for lost and late jobs.")
+    overdue_s: float = Field(default=5.0, gt=0, description="How long a bell may stay unanswered at first.")
+    clean_s: float = Field(default=60.0, gt=0, description="How often what is kept no longer is removed.")
+    blob_age_s: float = Field(default=86400.0, gt=0, description="How long media that no job refers to are kept.")
+
+
 class ModelSettings(BaseModel):
     """`conf/models/<name>.toml`: only what differs from these defaults."""
 
@@ -70,6 +86,9 @@ class ModelSettings(BaseModel):
     pages: int = Field(default=2048, ge=1, description="Pages of the KV cache.")
     page_size: int = Field(default=16, ge=1, description="Tokens per page.")
     prefill_chunk: int = Field(default=512, ge=1, description="Prompt tokens per step.")
+    tiles_per_step: int = Field(default=16, ge=1, description="Tiles encoded per step.")
+    embedding_mib: int = Field(default=256, ge=0, description="Memory for encoded images, MiB.")
+    prefix_reuse: bool = Field(default=True, description="Keep the keys and values of prompts for later ones.")
     threads: int = Field(default=0, ge=0, description="CPU threads of the engine; 0: torch's own choice.")
     max_tiles: int | None = Field(default=None, ge=1, description="Tiles per image; None: the checkpoint's.")
     system_prompt: str | None = Field(default=None, description="Instead of the family's default system message.")
@@ -93,7 +112,11 @@ class ModelSettings(BaseModel):
             table = tomllib.loads(file.read_text(encoding="utf-8"))
         except tomllib.TOMLDecodeError as exc:
             raise SettingsError(f"conf/models/{file.name}: {exc}") from exc
-        return cls._checked(file.name, {**table, "name": name} | ({"path": path} if path else {}))
+        values = {**table, "name": name} | ({"path": path} if path else {})
+        if isinstance(values.get("path"), str):
+            # A relative path counts from the project's folder, wherever the process was started.
+            values["path"] = conf.parent / values["path"]
+        return cls._checked(file.name, values)
 
     @classmethod
     def _checked(cls, file: str, values: dict[str, Any]) -> Self:
@@ -117,6 +140,8 @@ class EngineCommand:
             *("--model", str(model.path), "--device", model.device, "--dtype", model.dtype),
             *("--slots", str(model.slots), "--pages", str(model.pages), "--page-size", str(model.page_size)),
             *("--prefill-chunk", str(model.prefill_chunk), "--threads", str(model.threads)),
+            *("--tiles-per-step", str(model.tiles_per_step), "--embedding-mib", str(model.embedding_mib)),
+            *("--backend", model.engine, "--prefix-reuse" if model.prefix_reuse else "--no-prefix-reuse"),
         ]
         pinned = {"CUDA_VISIBLE_DEVICES": worker.gpu} if worker.gpu else {}
         return cls(tuple(arguments), {**os.environ, **pinned})

@@ -1,0 +1,41 @@
+"""A prepared job as the engine takes it."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+from jobs.job import DEFAULT_TENANT
+from worker.engine.generation import Generation, Sampling
+from worker.live_job import LiveJob
+from worker.prepare import Prepared
+
+
+def generation_of(live: LiveJob, prepared: Prepared, stop_ids: Sequence[int]) -> Generation:
+    """Goes on after the tokens that earlier attempts drew."""
+    asked = live.job.request.sampling
+    sampling = Sampling(
+        seed=asked.seed,
+        temperature=asked.temperature,
+        top_p=asked.top_p,
+        top_k=asked.top_k,
+        min_p=asked.min_p,
+        repetition_penalty=asked.repetition_penalty,
+        presence_penalty=asked.presence_penalty,
+        frequency_penalty=asked.frequency_penalty,
+        logprobs=live.job.request.logprobs,
+        logit_bias=asked.logit_bias,
+    )
+    return Generation(
+        id=f"{live.id}:{live.attempt}",
+        prompt_ids=prepared.prompt.ids,
+        sampling=sampling,
+        max_tokens=prepared.room,
+        stop_ids=list(stop_ids),
+        images=prepared.images,
+        generated=[token.id for token in live.tokens],
+        salt=_salt(live.job.tenant),
+    )
+
+
+def _salt(tenant: str) -> int:
+    """Tenants do not share cached prefixes: how fast a prompt is read would tell what others have asked."""
+    return 0 if tenant == DEFAULT_TENANT else int.from_bytes(sha256(tenant.encode()).digest()[:7], "big")

@@ -1,0 +1,107 @@
+"""`python -m worker.maintenance`: the sweeper's loop. Several may run; one leads, another takes over when it dies."""
+
+import logging
+import signal
+import threading
+import time
+
+import redis
+
+from jobs import connect
+from jobs.errors import StoreUnavailable
+from jobs.leadership import Leadership
+from jobs.settings import ServiceSettings, load
+from worker.settings import MaintenanceSettings
+from worker.sweeper import Sweeper, SweepTimes
+
+log = logging.getLogger("worker.maintenance")
+
+_BEGINNING = float("-inf")
+
+
+class Maintenance:
+    """One process's loop. `turn` is one round of it."""
+
+    def __init__(self, services: ServiceSettings, settings: MaintenanceSettings) -> None:
+        client = connect.redis_client(services)
+        self._broker = Broker(client)
+        self._database = connect.database(services, pool_size=1)
+        self._queue = connect.queue(services)
+        self._sweeper = Sweeper(
+            connect.job_store(self._database),
+            connect.event_log(services, client),
+            self._queue,
+            connect.control(services, client),
+            connect.blobs(services),
+            SweepTimes(services.lease_s, settings.overdue_s, services.retention_s, settings.blob_age_s),
+        )
+        self._leadership = Leadership(services.database_url)
+        self._clean_s = settings.clean_s
+        self._cleaned = _BEGINNING
+        self._led = False
+
+    def turn(self) -> None:
+        """Raises StoreUnavailable."""
+        led, self._led = self._led, False
+        if not self._leadership.held():
+            return
+        self._led = True
+        if not led:
+            log.info("leading", extra={"action": "leading"})
+        self._sweeper.sweep()
+        if self._broker.answers():
+            # A bell that cannot ring must not be counted as rung: the next one would be later each time.
+            if self._broker.forgot():
+                self._sweeper.ring_all()
+            self._sweeper.ring_overdue()
+        if time.monotonic() - self._cleaned >= self._clean_s:
+            self._cleaned = time.monotonic()
+            self._sweeper.clean()
+
+    def close(self) -> None:
+        self._leadership.close()
+        self._queue.close()
+        self._database.close()
+
+
+class Broker:
+    """Whether Redis answers, and whether it is another run of it than last time."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._run_id: str | None = None
+        self._known: str | None = None
+
+    def answers(self) -> bool:
+        try:
+            self._run_id = self._client.info("server")["run_id"]
+        except redis.RedisError as exc:
+            log.warning("Redis does not answer: %s", exc, extra={"action": "no_redis"})
+            return False
+        return True
+
+    def forgot(self) -> bool:
+        """True once for each restart since this process began."""
+        known, self._known = self._known, self._run_id
+        return known not in (None, self._run_id)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = load(MaintenanceSettings)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    maintenance = Maintenance(load(ServiceSettings), settings)
+    log.info("ready", extra={"action": "ready"})
+    while not stop.is_set():
+        try:
+            maintenance.turn()
+        except StoreUnavailable as exc:
+            log.warning("waiting: %s", exc, extra={"action": "no_database"})
+        stop.wait(settings.sweep_s)
+    maintenance.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""The use case of the worker: claim, prepare, generate, publish, finish.
+
+The one place that decides what becomes of a job, whatever happens to it here.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import wait
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from jobs.errors import StaleAttempt, StoreUnavailable
+from jobs.events import log_of, tokens_of
+from jobs.job import AttemptEnd, Job, Outcome, Token
+from jobs.ports import JobStore, Queue
+from worker.detokenizer import Detokenizers
+from worker.engine.generation import Generation
+from worker.engine_process import Sink
+from worker.errors import MediaUnavailable, RequestRefused, Stopped
+from worker.generation_of import generation_of
+from worker.live_job import Ending, EndKind, LiveJob, LiveJobs
+from worker.media.errors import MediaCode
+from worker.partials import Partials
+from worker.prepare import Prepared, Preparer
+from worker.publisher import Publisher
+from worker.transcript import Transcript
+from worker.verdict import Drop, GiveBack, Verdict, failed, name_of, verdict_of
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 5.0
+
+
+class GenerationRunner(Protocol):
+    """The half of EngineProcess that a job needs."""
+
+    def submit(self, generation: Generation, sink: Sink) -> None: ...
+
+    def cancel(self, generation_id: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this worker is, and how its model's answers are read."""
+
+    worker: str
+    model: str
+    detokenizers: Detokenizers
+    stop_ids: tuple[int, ...]
+
+
+class JobRunner:
+    """Thread-safe: each Celery thread runs one job at a time through it."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        store: JobStore,
+        queue: Queue,
+        engine: GenerationRunner,
+        preparer: Preparer,
+        publisher: Publisher,
+        partials: Partials,
+        live_jobs: LiveJobs,
+        media_backoff_s: float,
+    ) -> None:
+        self._me = identity
+        self._store = store
+        self._queue = queue
+        self._engine = engine
+        self._preparer = preparer
+        self._publisher = publisher
+        self._partials = partials
+        self._live_jobs = live_jobs
+        self._media_backoff_s = media_backoff_s
+        self._draining = threading.Event()
+        self._grace_over = threading.Event()
+        self._abandon = threading.Event()
+
+    def answer(self, bell: str) -> None:
+        """One bell, at most one claim: of the next job, whichever the bell named."""
+        if self._draining.is_set():
+            self._queue.ring(self._me.model, bell)
+            return
+        try:
+            job = self._store.claim(self._me.model, self._me.worker)
+        except StoreUnavailable as exc:
+            # The job is still queued; the sweeper rings for it again.
+            log.warning("no claim: %s", exc, extra={"action": "claim_failed", "job_id": bell})
+            return
+        if job is not None:
+            self.run(job)
+
+    def run(self, job: Job) -> None:
+        """Runs a claimed job until its attempt is closed."""
+        started = time.monotonic()
+        live = LiveJob(job, self._on_tokens)
+        with self._live_jobs.holding(live):
+            if self._grace_over.is_set():
+                live.end(Ending(EndKind.DRAINED))
+            verdict = self._verdict(live)
+            self._close(live, verdict)
+        log.info(
+            "%s attempt %d: %s, %d tokens, %.3f s",
+            *(job.id, job.attempt, name_of(verdict), len(live.tokens), time.monotonic() - started),
+            extra={"action": "attempt_closed", "job_id": job.id, "worker": self._me.worker},
+        )
+
+    def stop_claiming(self) -> None:
+        """From now on bells are passed on."""
+        self._draining.set()
+
+    def give_all_back(self) -> None:
+        """The grace is over: what still runs goes back with what it has."""
+        self._draining.set()
+        self._grace_over.set()
+        for live in self._live_jobs.all():
+            live.end(Ending(EndKind.DRAINED))
+
+    def abandon(self) -> None:
+        """Stops waiting for a database that does not come back; the lease will expire."""
+        self._abandon.set()
+
+    def _verdict(self, live: LiveJob) -> Verdict:
+        try:
+            return self._attempt(live)
+        except StaleAttempt:
+            return Drop()
+        except Stopped:
+            return verdict_of(live.ending.result(), live, None)
+        except RequestRefused as exc:
+            return failed(exc.code, str(exc), exc.param, live.tokens)
+        except MediaUnavailable as exc:
+            return self._without_media(live, str(exc))
+        except Exception as exc:
+            log.exception("attempt broke", extra={"action": "attempt_broke", "job_id": live.id})
+            return GiveBack(AttemptEnd.WORKER_ERROR, f"{type(exc).__name__}: {exc}")
+
+    def _attempt(self, live: LiveJob) -> Verdict:
+        job = live.job
+        self._watch_deadline(live)
+        stale = Ending(EndKind.NOT_OURS)
+        events = self._publisher.open(job.id, job.attempt, log_of(job), lambda: live.end(stale))
+        live.resume(tokens_of(events))
+        prepared = self._preparer.prepare(job.request, live.ending)
+        transcript = Transcript(self._me.detokenizers, job.request.stop, self._me.stop_ids, prepared.room)
+        transcript.replay(live.tokens)
+        live.write_to(transcript)
+        if transcript.finish_reason is not None:
+            live.end(Ending(EndKind.FINISHED, finish_reason=transcript.finish_reason))
+        return verdict_of(self._generate(live, prepared), live, prepared)
+
+    def _generate(self, live: LiveJob, prepared: Prepared) -> Ending:
+        if live.ending.done():
+            return live.ending.result()
+        generation = generation_of(live, prepared, self._me.stop_ids)
+        self._engine.submit(generation, live)
+        live.prepared = True
+        self._partials.soon()
+        try:
+            return live.ending.result(live.seconds_left())
+        except TimeoutError:
+            live.end(Ending(EndKind.DEADLINE))
+            return live.ending.result()
+        finally:
+            self._engine.cancel(generation.id)
+
+    def _watch_deadline(self, live: LiveJob) -> None:
+        """By the database's clock: the attempt has just begun there."""
+        if live.job.deadline is not None:
+            begun = self._store.attempts(live.id)[live.attempt - 1].started_at
+            live.expires_at = time.monotonic() + (live.job.deadline - begun).total_seconds()
+
+    def _on_tokens(self, live: LiveJob, tokens: list[Token]) -> None:
+        self._publisher.add(live.id, live.attempt, tokens)
+        if len(live.tokens) == len(tokens):
+            self._partials.soon()
+
+    def _without_media(self, live: LiveJob, detail: str) -> Verdict:
+        """The last attempt says what was wrong; an earlier one gives the host a moment and the job another try."""
+        job = live.job
+        if job.losses + 1 >= job.max_attempts:
+            return failed(MediaCode.DOWNLOAD_FAILED.value, detail, "messages", live.tokens)
+        wait({live.ending}, self._media_backoff_s * 2**job.losses)
+        if live.ending.done():
+            return verdict_of(live.ending.result(), live, None)
+        return GiveBack(AttemptEnd.MEDIA_UNAVAILABLE, detail)
+
+    def _close(self, live: LiveJob, verdict: Verdict) -> None:
+        """Row first, then the log."""
+        try:
+            match verdict:
+                case Outcome():
+                    job = self._stubbornly(lambda: self._store.finish(live.id, live.attempt, verdict))
+                    self._publisher.end(live.id, live.attempt, job.state)
+                case GiveBack(end, detail):
+                    job = self._stubbornly(
+                        lambda: self._store.give_back(live.id, live.attempt, end, detail, live.tokens)
+                    )
+                    self._gave_back(live, job)
+                case Drop():
+                    self._publisher.forget(live.id, live.attempt)
+        except StaleAttempt:
+            self._publisher.forget(live.id, live.attempt)
+
+    def _gave_back(self, live: LiveJob, job: Job) -> None:
+        if job.state.terminal:
+            self._publisher.end(live.id, live.attempt, job.state)
+            return
+        self._publisher.forget(live.id, live.attempt)
+        if self._queue.ring(self._me.model, live.id):
+            self._store.published([live.id])
+
+    def _stubbornly(self, write: Callable[[], T]) -> T:
+        """Until the database is back: this worker's heartbeat would keep the job from everybody else for ever."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                return write()
+            except StoreUnavailable as exc:
+                log.warning("the end waits: %s", exc, extra={"action": "end_waits", "worker": self._me.worker})
+                if self._abandon.wait(pause_s):
+                    raise
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
