@@ -1,1 +1,1 @@
-"""HTTP in and out. Holds no state of its own."""
+"""The HTTP side: OpenAI's shapes over jobs. Knows no models, no Celery tasks; keeps no state of a job."""

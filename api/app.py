@@ -1,0 +1,40 @@
+"""The application: routes, error table, edge, and the backend's life. Wiring only."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api import chat, errors, health, jobs, metrics, models, openapi
+from api.backend import connect
+from api.edge import Edge
+from api.metrics import Metrics
+from api.settings import ApiSettings
+from jobs.settings import ServiceSettings
+
+VERSION = "0.1.0"
+
+
+def create_app(settings: ApiSettings, services: ServiceSettings) -> FastAPI:
+    """Nothing is connected before the application starts."""
+    measure = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with connect(settings, services, measure) as backend:
+            app.state.backend = backend
+            yield
+
+    app = FastAPI(
+        title="vlmq",
+        summary="Durable inference jobs for InternVL, in OpenAI's shapes.",
+        version=VERSION,
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    errors.install(app)
+    for part in (chat, jobs, models, health, metrics):
+        app.include_router(part.router)
+    openapi.install(app)
+    app.add_middleware(Edge, metrics=measure)
+    return app

@@ -1,0 +1,74 @@
+"""Who asks: a Bearer key names the tenant. Without any key in the database only this machine may ask, as `default`."""
+
+import hashlib
+import threading
+import time
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from api.errors import ApiError
+from jobs.job import DEFAULT_TENANT
+from jobs.keys import ApiKeys
+
+CACHED_KEYS = 10_000
+
+
+class Auth:
+    """Thread-safe. A key that was good is trusted for `cache_s`, so its revocation takes effect within that time;
+    so does the first key's creation."""
+
+    def __init__(self, keys: ApiKeys, *, open_without_keys: bool, cache_s: float) -> None:
+        self._keys = keys
+        self._open_without_keys = open_without_keys
+        self._cache_s = cache_s
+        self._lock = threading.Lock()
+        self._good: dict[bytes, tuple[str, float]] = {}
+        self._any = (True, float("-inf"))
+
+    def cached(self, authorization: str | None) -> str | None:
+        """The tenant if it is known without asking the database."""
+        now = time.monotonic()
+        if authorization is None:
+            there_are_keys, until = self._any
+            return DEFAULT_TENANT if not there_are_keys and now < until else None
+        tenant, until = self._good.get(_digest(authorization), ("", 0.0))
+        return tenant if now < until else None
+
+    def tenant(self, authorization: str | None) -> str:
+        """The tenant of an Authorization header. Raises ApiError (401), StoreUnavailable."""
+        until = time.monotonic() + self._cache_s
+        scheme, _, secret = (authorization or "").partition(" ")
+        key = self._keys.authenticate(secret.strip()) if scheme.lower() == "bearer" and secret.strip() else None
+        if key is not None:
+            with self._lock:
+                if len(self._good) >= CACHED_KEYS:
+                    self._good.clear()
+                self._good[_digest(authorization or "")] = (key.tenant, until)
+            return key.tenant
+        there_are_keys = self._keys.any_keys()
+        if not there_are_keys and self._open_without_keys:
+            # A client that must send some key (OpenAI's does) may send any while there are none.
+            self._any = (False, until)
+            return DEFAULT_TENANT
+        if authorization is None:
+            raise _unauthorized("No API key was given: send the header 'Authorization: Bearer …'.")
+        raise _unauthorized("The API key is not known or has been revoked.")
+
+
+def _digest(authorization: str) -> bytes:
+    return hashlib.sha256(authorization.encode()).digest()
+
+
+def _unauthorized(message: str) -> ApiError:
+    return ApiError(message, status=401, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+
+
+async def tenant_of_request(request: Request) -> str:
+    backend = request.app.state.backend
+    authorization = request.headers.get("authorization")
+    tenant: str | None = backend.auth.cached(authorization)
+    return tenant if tenant is not None else await backend.threads.call(backend.auth.tenant, authorization)
+
+
+Tenant = Annotated[str, Depends(tenant_of_request)]

@@ -1,0 +1,117 @@
+"""Everything that a route may use, put together once per process. Wiring only."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import Request
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from api.auth import Auth
+from api.backpressure import Backpressure
+from api.conversation import Limits
+from api.media import MediaLimits
+from api.metrics import Metrics
+from api.settings import ApiSettings
+from api.settling import Settling
+from api.streams import StreamReader
+from api.submission import Submission
+from api.threads import Threads
+from jobs import connect as connecting
+from jobs.events import Event
+from jobs.ports import EventLog, JobStore, Queue
+from jobs.settings import ServiceSettings
+from jobs.store import PostgresJobStore
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    settings: ApiSettings
+    services: ServiceSettings
+    store: JobStore
+    events: EventLog
+    submission: Submission
+    settling: Settling
+    auth: Auth
+    threads: Threads
+    reader: StreamReader
+    metrics: Metrics
+
+
+@asynccontextmanager
+async def connect(settings: ApiSettings, services: ServiceSettings, metrics: Metrics) -> AsyncIterator[Backend]:
+    """Builds the adapters and runs the stream reader while the context lasts. A service that is away is no error
+    here: /readyz says so, and requests get 503."""
+    database = connecting.database(services, pool_size=settings.store_threads)
+    store = PostgresJobStore(database)
+    client = connecting.redis_client(services)
+    events = connecting.event_log(services, client)
+    settling = Settling(store, events, connecting.control(services, client), services.stream_ttl_s)
+    queue = connecting.queue(services)
+    threads = Threads(settings.store_threads)
+    redis = reader_client(services.redis_url)
+
+    async def look(job_ids: Sequence[str]) -> Mapping[str, Sequence[Event]]:
+        return await threads.call(settling.look, job_ids)
+
+    reader = StreamReader(redis, services.redis_prefix, look, settings.stream_buffer)
+    reader.start()
+    try:
+        yield Backend(
+            settings=settings,
+            services=services,
+            store=store,
+            events=events,
+            submission=_submission(settings, services, store, queue),
+            settling=settling,
+            auth=Auth(connecting.api_keys(database), open_without_keys=settings.loopback, cache_s=settings.key_cache_s),
+            threads=threads,
+            reader=reader,
+            metrics=metrics,
+        )
+    finally:
+        await reader.stop()
+        await redis.aclose()
+        queue.close()
+        client.close()
+        database.close()
+
+
+def _submission(settings: ApiSettings, services: ServiceSettings, store: JobStore, queue: Queue) -> Submission:
+    return Submission(
+        store=store,
+        queue=queue,
+        blobs=connecting.blobs(services),
+        backpressure=Backpressure(store, settings.max_queued, services.lease_s),
+        models=services.models,
+        limits=Limits(
+            max_messages=settings.max_messages,
+            max_images=settings.max_images,
+            max_text_chars=settings.max_text_chars,
+            media=MediaLimits(settings.max_image_bytes, settings.image_schemes),
+        ),
+        max_deadline_s=settings.max_deadline_s,
+        max_attempts=services.max_attempts,
+    )
+
+
+def reader_client(url: str) -> Redis:
+    """The stream reader's connections: it has its own back-off, and must notice a dead peer soon after it blocked."""
+    return Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 0), protocol=2)
+
+
+def there_are_keys(services: ServiceSettings) -> bool:
+    """Raises SettingsError, StoreUnavailable."""
+    database = connecting.database(services, pool_size=1)
+    try:
+        return connecting.api_keys(database).any_keys()
+    finally:
+        database.close()
+
+
+def backend_of(request: Request) -> Backend:
+    """The process's backend; it exists while the application runs."""
+    backend: Backend = request.app.state.backend
+    return backend

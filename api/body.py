@@ -1,0 +1,61 @@
+"""A request's body as JSON, within its limit. Knows no fields."""
+
+from typing import Any
+
+import msgspec
+from fastapi import Request
+
+from api.errors import ApiError
+
+
+def check_headers(request: Request) -> None:
+    """Raises ApiError for what no job-creating POST may have."""
+    # Only JSON: a form or text/plain is what a foreign web page can send to a loopback port unasked.
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(
+            f"The content type must be 'application/json', got {kind!r}.", status=415, code="unsupported_media_type"
+        )
+    if "idempotency-key" in request.headers:
+        raise ApiError(
+            "The header 'Idempotency-Key' is not supported.", param="Idempotency-Key", code="unsupported_parameter"
+        )
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The raw body. Raises ApiError (413) as soon as it is known to be longer than `limit` bytes."""
+    check_headers(request)
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise _too_long(limit)
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _too_long(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _too_long(limit: int) -> ApiError:
+    # The rest of the body is not read, so the connection cannot be used again.
+    return ApiError(
+        f"The request body is longer than {limit} bytes.",
+        status=413,
+        code="request_too_large",
+        headers={"connection": "close"},
+    )
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """Strict JSON (no NaN, no half surrogates, bounded depth); of equal keys the last counts. Raises ApiError."""
+    try:
+        value = msgspec.json.decode(raw)
+    except RecursionError as exc:
+        raise ApiError("The JSON body is nested too deeply.", code="invalid_json") from exc
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise ApiError(f"The body is not valid JSON: {exc}.", code="invalid_json") from exc
+    if not isinstance(value, dict):
+        raise ApiError(f"The body must be a JSON object, got {type(value).__name__}.", code="invalid_type")
+    return value

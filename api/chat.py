@@ -1,0 +1,120 @@
+"""`POST /v1/chat/completions`: the same job underneath, waited for, whole or as a stream of chunks."""
+
+import time
+from collections.abc import AsyncGenerator
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from api.auth import Tenant
+from api.backend import Backend, backend_of
+from api.body import parse_object, read_body
+from api.completion import Chunks, completion_object
+from api.errors import NO_RETRY, ApiError, ServerClosing, as_api_error, error_body, error_response, of_job
+from api.follower import Follower, Sequenced
+from api.openapi import json_body
+from api.schema import ChatBody, validate
+from api.sse import DONE, KEEP_ALIVE, ClientGone, EventStream, data_event, unless_gone
+from jobs.errors import VlmqError
+from jobs.events import Delta, log_of
+from jobs.job import Job, JobKind, JobState
+
+router = APIRouter(tags=["chat"])
+
+
+@router.post("/v1/chat/completions", summary="Create a chat completion", openapi_extra=json_body(ChatBody))
+async def create_chat_completion(request: Request, tenant: Tenant) -> Response:
+    """OpenAI's chat completion, plain or with `stream: true`. The client's leaving cancels the job."""
+    backend = backend_of(request)
+    raw = await read_body(request, backend.settings.max_body_bytes)
+    body, job = await backend.threads.call(_accept, backend, raw, tenant)
+    headers = {"x-vlmq-job-id": job.id}
+
+    async def cancel() -> None:
+        await backend.threads.call(backend.settling.cancel, job.id)
+
+    try:
+        if not body.stream:
+            return await unless_gone(request, _whole(backend, job, headers))
+        include_usage = body.stream_options is not None and body.stream_options.include_usage
+        source = _chunks(backend, job, include_usage)
+        first = await unless_gone(request, anext(source))
+        return EventStream(first, source, headers, on_gone=cancel)
+    except ClientGone:
+        await cancel()
+        raise
+    except ServerClosing as exc:
+        # Nothing has been sent: the client's own retry does the work again elsewhere.
+        await cancel()
+        return error_response(exc, headers)
+    except (ApiError, VlmqError) as exc:
+        return error_response(as_api_error(exc), headers)
+
+
+def _accept(backend: Backend, raw: bytes, tenant: str) -> tuple[ChatBody, Job]:
+    body = validate(ChatBody, parse_object(raw))
+    job = backend.submission.submit(body, JobKind.CHAT_COMPLETION, tenant)
+    backend.metrics.accepted(job.kind, job.model)
+    return body, job
+
+
+async def _whole(backend: Backend, job: Job, headers: dict[str, str]) -> Response:
+    async with backend.reader.follow(job.id, log_of(job)) as follower:
+        while not follower.ended:
+            await follower.batch(backend.settings.keepalive_s)
+    return JSONResponse(completion_object(await _answered(backend, job)), headers=headers)
+
+
+async def _chunks(backend: Backend, job: Job, include_usage: bool) -> AsyncGenerator[bytes, None]:
+    """Before the first chunk a failure raises and becomes an ordinary error response, afterwards an error event."""
+    chunks = Chunks(job, include_usage)
+    async with backend.reader.follow(job.id, log_of(job)) as follower:
+        events = await _head(follower, backend.settings.stream_head_s)
+        if follower.ended:
+            await _answered(backend, job)
+        yield data_event(chunks.role())
+        try:
+            while True:
+                tokens = [event.token for _, event in events if isinstance(event, Delta)]
+                if any(token.text or token.logprob is not None for token in tokens):
+                    yield data_event(chunks.content(tokens))
+                elif not events:
+                    yield KEEP_ALIVE
+                if follower.ended:
+                    break
+                events = await follower.batch(backend.settings.keepalive_s)
+            ended = await _answered(backend, job)
+        except (ApiError, VlmqError) as exc:
+            yield data_event(error_body(_in_mid_stream(exc, job)))
+            return
+    yield data_event(chunks.finish(ended.finish_reason))
+    if include_usage:
+        yield data_event(chunks.usage(ended.usage))
+    yield DONE
+
+
+async def _head(follower: Follower, patience_s: float) -> list[Sequenced]:
+    """The events up to the first token or the end, at most those that come within `patience_s`."""
+    until = time.monotonic() + patience_s
+    events: list[Sequenced] = []
+    while not follower.ended and (left_s := until - time.monotonic()) > 0:
+        events += await follower.batch(left_s)
+        if events and isinstance(events[-1][1], Delta):
+            break
+    return events
+
+
+async def _answered(backend: Backend, job: Job) -> Job:
+    """The ended job's row. Raises ApiError when it has no answer, JobNotFound, StoreUnavailable."""
+    ended = await backend.threads.call(backend.store.get, job.id)
+    if ended.error is not None:
+        raise of_job(ended.error, job.id)
+    if ended.state is JobState.CANCELLED:
+        raise ApiError(f"The job {job.id} was cancelled.", status=409, code="job_cancelled", headers=NO_RETRY)
+    return ended
+
+
+def _in_mid_stream(exc: Exception, job: Job) -> ApiError:
+    if isinstance(exc, ServerClosing):
+        exc.message = f"The server is shutting down; the answer goes on at /v1/jobs/{job.id}/events."
+    return as_api_error(exc)

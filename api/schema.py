@@ -1,0 +1,229 @@
+"""The chat request as it comes over the wire: fields, types, ranges. Knows neither media nor jobs' storage."""
+
+import math
+from typing import Annotated, Any, Literal, TypeVar
+
+import pydantic
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from api.errors import ApiError
+from api.refused import refuse_unsupported, supported
+
+
+def _no_nul(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must not contain the character U+0000")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_no_nul)]
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class TextContent(Wire):
+    type: Literal["text"]
+    text: Text
+
+
+class ImageUrl(Wire):
+    """`url`: data:, https://, http:// or file://."""
+
+    url: Text
+    detail: Literal["auto", "low", "high"] = "auto"
+
+
+class ImageContent(Wire):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+Content = Annotated[TextContent | ImageContent, Field(discriminator="type")]
+
+
+def _as_parts(content: Any) -> Any:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _without_nulls(message: Any) -> Any:
+    # Clients send an answer back as they got it, with `refusal: null` and the like.
+    return {k: v for k, v in message.items() if v is not None} if isinstance(message, dict) else message
+
+
+class ChatMessage(Wire):
+    """`content` is a string or a list of parts; only a user's message may have pictures."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[
+        list[Content],
+        Field(min_length=1, json_schema_extra={"description": "A string, or parts of text and image_url."}),
+        BeforeValidator(_as_parts, json_schema_input_type=str | list[Content]),
+    ]
+
+
+class StreamOptions(Wire):
+    include_usage: bool = False
+
+
+def _as_stops(stop: Any) -> Any:
+    return [stop] if isinstance(stop, str) else stop
+
+
+def _token_ids(bias: dict[str, float]) -> dict[str, float]:
+    for key, value in bias.items():
+        if not (key.isascii() and key.isdigit() and int(key) < 2**31):
+            raise ValueError(f"keys must be token ids, got {key!r:.40}")
+        if not -100 <= value <= 100:
+            raise ValueError(f"values must be from -100 to 100, got {value!r} for token {key}")
+    return bias
+
+
+def _only_one(n: int) -> int:
+    if n != 1:
+        raise ValueError("only one answer per request is supported")
+    return n
+
+
+StopText = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_no_nul)]
+Stops = Annotated[
+    list[StopText],
+    Field(max_length=4),
+    BeforeValidator(_as_stops, json_schema_input_type=str | list[StopText]),
+]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_no_nul)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512), AfterValidator(_no_nul)]
+
+
+class WorkBody(Wire):
+    """What every door takes: the conversation, how to sample, how to queue."""
+
+    model: Text
+    messages: Annotated[
+        list[Annotated[ChatMessage, BeforeValidator(_without_nulls)]],
+        Field(min_length=1),
+    ]
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0, lt=2**31, description="0: off.")] = 0
+    min_p: Annotated[float, Field(ge=0, le=1, description="0: off.")] = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] = 1.0
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    logit_bias: Annotated[dict[str, float], Field(max_length=1024), AfterValidator(_token_ids)] = Field(
+        default_factory=dict
+    )
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    n: Annotated[int, AfterValidator(_only_one), Field(description="Only 1: one answer per request.")] = 1
+    stop: Stops = Field(default_factory=list)
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = Field(default_factory=dict)
+    user: Annotated[Text, Field(max_length=512, description="Logged with the job; changes nothing.")] | None = None
+    safety_identifier: (
+        Annotated[Text, Field(max_length=128, description="Logged with the job; changes nothing.")] | None
+    ) = None
+    priority: Literal["interactive", "background", "batch"] | None = None
+    deadline: Annotated[
+        float | Text | None,
+        Field(description="Seconds from now, or an ISO 8601 instant with its offset; the job fails when it passes."),
+    ] = None
+
+    @pydantic.model_validator(mode="after")
+    def _agree(self) -> "WorkBody":
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("'top_logprobs' needs 'logprobs': true")
+        both = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(both) > 1:
+            raise ValueError("'max_tokens' and 'max_completion_tokens' differ; send one of them")
+        return self
+
+    @property
+    def token_limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+
+class ChatBody(WorkBody):
+    """`POST /v1/chat/completions`."""
+
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _stream_options_only_with_stream(self) -> "ChatBody":
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("'stream_options' is only allowed with 'stream': true")
+        return self
+
+
+class JobBody(WorkBody):
+    """`POST /v1/jobs`."""
+
+    stream: Annotated[Literal[False], Field(description="Follow GET /v1/jobs/{id}/events instead.")] = False
+
+
+B = TypeVar("B", bound=WorkBody)
+
+
+def validate(kind: type[B], body: dict[str, Any]) -> B:
+    """Raises ApiError that names the field, its value and what it may be."""
+    refuse_unsupported(body)
+    body = supported(body)
+    try:
+        return kind.model_validate(body)
+    except pydantic.ValidationError as exc:
+        raise _first_fault(exc, body) from exc
+
+
+_CODES = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
+
+
+def _first_fault(exc: pydantic.ValidationError, body: dict[str, Any]) -> ApiError:
+    # An unknown name explains more than a fault of a known one.
+    faults = exc.errors(include_url=False, include_context=False)
+    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
+    kind, message = fault["type"], fault["msg"].removeprefix("Value error, ")
+    param = _path(fault["loc"], body) or _quoted(message)
+    if kind == "extra_forbidden":
+        text = f"Unrecognized request argument supplied: {param!r}."
+    elif kind == "missing":
+        text = f"Missing required parameter: {param!r}."
+    elif not fault["loc"]:
+        text = f"{message}."
+    else:
+        text = f"Invalid value for {param!r}: {message}, got {_short(fault['input'])}."
+    code = _CODES.get(kind, "invalid_type" if kind.endswith("_type") else "invalid_value")
+    return ApiError(text, param=param or None, code=code)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    text = repr(value) if not isinstance(value, str) else repr(value[:100])
+    return text if len(text) <= 100 else text[:100] + "…"
+
+
+def _quoted(message: str) -> str:
+    return message.split("'")[1] if message.startswith("'") else ""
+
+
+def _has(here: Any, step: int | str) -> bool:
+    if isinstance(here, list):
+        return isinstance(step, int) and step < len(here)
+    return isinstance(here, dict) and step in here
+
+
+def _path(loc: tuple[int | str, ...], body: Any) -> str:
+    """`messages[0].content[1].image_url.url`: the place in the body, without pydantic's names of union members."""
+    path, here = "", body
+    for step in loc:
+        if _has(here, step):
+            here = here[step]
+        elif not (step is loc[-1] and isinstance(here, dict)):
+            continue
+        path += f"[{step}]" if isinstance(step, int) else f".{step}"
+    return path.removeprefix(".")

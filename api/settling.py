@@ -1,0 +1,76 @@
+"""Bringing a job's row and its event log together after the job has ended, and ending it by cancel."""
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from jobs.errors import StreamUnavailable
+from jobs.events import Event, log_of, tokens_of
+from jobs.job import Job, JobState
+from jobs.ports import Control, EventLog, JobStore
+
+log = logging.getLogger(__name__)
+
+DEAD_LETTER = "too_many_attempts"
+
+
+class Settling:
+    """Synchronous, like the ports. Redis may be away: the row decides, and readers go by the row then."""
+
+    def __init__(self, store: JobStore, events: EventLog, control: Control, stream_ttl_s: float) -> None:
+        self._store = store
+        self._events = events
+        self._control = control
+        self._stream_ttl = timedelta(seconds=stream_ttl_s)
+
+    def settle(self, job: Job) -> Job:
+        """Closes the log of a terminal job. Tokens that had been published but not stored go into the row, so that
+        log and row tell the same. Running jobs, and those whose log is past its time, come back as they are."""
+        done = job.timeline.done_at
+        if not job.state.terminal or done is None or datetime.now(UTC) - done > self._stream_ttl:
+            return job
+        try:
+            whole = self._events.end(job.id, log_of(job))
+        except StreamUnavailable as exc:
+            log.warning("a log stays open: %s", exc, extra={"action": "settle.skipped", "job_id": job.id})
+            return job
+        published = tokens_of(whole)
+        if job.state in (JobState.CANCELLED, JobState.FAILED) and len(published) > len(job.tokens):
+            return self._store.extend_tokens(job.id, published)
+        return job
+
+    def cancel(self, job_id: str, tenant: str | None = None) -> Job:
+        """Ends the job unless it has ended, row first; then the log, then the worker that runs it is told. Raises
+        JobNotFound, StoreUnavailable."""
+        job = self._store.cancel(job_id, tenant)
+        if job.state is not JobState.CANCELLED:
+            return job
+        settled = self.settle(job)
+        if job.worker is not None:
+            try:
+                self._control.stop_job(job.worker, job.id)
+            except StreamUnavailable as exc:
+                # The worker asks the store each second which of its jobs are no longer its own.
+                log.warning("a worker was not told: %s", exc, extra={"action": "cancel.untold", "job_id": job.id})
+        return settled
+
+    def requeue(self, job_id: str, tenant: str | None = None) -> Job:
+        """Gives a dead letter back. Its closed log goes first, so that the next attempt can open a new one. Raises
+        JobNotFound, IllegalTransition, StoreUnavailable, StreamUnavailable."""
+        job = self._store.get(job_id, tenant)
+        if job.error is not None and job.error.code == DEAD_LETTER:
+            self._events.drop(job_id)
+        return self._store.requeue(job_id, tenant)
+
+    def delete(self, job_id: str, tenant: str) -> None:
+        """Removes an ended job and its log. Raises JobNotFound, JobNotFinished, StoreUnavailable."""
+        self._store.delete(job_id, tenant)
+        try:
+            self._events.drop(job_id)
+        except StreamUnavailable as exc:
+            # Nobody can ask for it any more, and its time to live runs.
+            log.warning("a log outlives its job: %s", exc, extra={"action": "delete.log_kept", "job_id": job_id})
+
+    def look(self, job_ids: Sequence[str]) -> dict[str, list[Event]]:
+        """The logs of these jobs as their rows tell them, with the logs of ended ones closed."""
+        return {job_id: log_of(self.settle(job)) for job_id, job in self._store.get_many(job_ids).items()}

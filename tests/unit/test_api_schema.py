@@ -1,0 +1,199 @@
+"""The wire model: what is accepted, what is refused, and under which name."""
+
+import json
+from typing import Any
+
+import pytest
+
+from api.body import parse_object
+from api.errors import ApiError
+from api.refused import REFUSED
+from api.schema import ChatBody, JobBody, validate
+
+pytestmark = pytest.mark.unit
+
+USER = {"role": "user", "content": "Hello"}
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    return {"model": "m", "messages": [USER], **fields}
+
+
+def refusal(fields: dict[str, Any], kind: type[ChatBody] | type[JobBody] = ChatBody) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        validate(kind, parse_object(json.dumps(fields).encode()))
+    assert caught.value.status == 400
+    return caught.value
+
+
+@pytest.mark.parametrize("field", sorted(REFUSED))
+def test_unsupported_field_is_refused_by_name(field: str) -> None:
+    error = refusal(body(**{field: {"type": "json_object"}}))
+    assert (error.param, error.code) == (field, "unsupported_parameter")
+    assert f"'{field}' is not supported" in error.message
+
+
+@pytest.mark.parametrize("field", sorted(REFUSED))
+def test_unsupported_field_that_is_null_counts_as_absent(field: str) -> None:
+    assert validate(ChatBody, body(**{field: None})).model == "m"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("response_format", {"type": "text"}),
+        ("modalities", ["text"]),
+        ("tool_choice", "none"),
+        ("store", False),
+        ("service_tier", "auto"),
+        ("service_tier", "default"),
+    ],
+)
+def test_unsupported_field_that_asks_for_what_happens_anyway_is_accepted(field: str, value: Any) -> None:
+    assert validate(ChatBody, body(**{field: value})).model == "m"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"messages": [USER]}, "model", "missing_required_parameter"),
+        ({"model": "m"}, "messages", "missing_required_parameter"),
+        ({"model": 7, "messages": [USER]}, "model", "invalid_type"),
+        (body(messages=[]), "messages", "invalid_value"),
+        (body(messages="hello"), "messages", "invalid_type"),
+        (body(messages=[7]), "messages[0]", "invalid_type"),
+        (body(messages=[{"role": "user"}]), "messages[0].content", "missing_required_parameter"),
+        (body(messages=[{"content": "x"}]), "messages[0].role", "missing_required_parameter"),
+        (body(messages=[{"role": "tool", "content": "x"}]), "messages[0].role", "invalid_value"),
+        (body(messages=[{"role": "user", "content": []}]), "messages[0].content", "invalid_value"),
+        (body(messages=[{"role": "user", "content": 5}]), "messages[0].content", "invalid_type"),
+        (body(messages=[{**USER, "name": "ann"}]), "messages[0].name", "unknown_parameter"),
+        (body(messages=[{**USER, "tool_calls": []}]), "messages[0].tool_calls", "unknown_parameter"),
+        (
+            body(messages=[{"role": "user", "content": [{"type": "input_audio"}]}]),
+            "messages[0].content[0]",
+            "invalid_value",
+        ),
+        (
+            body(messages=[{"role": "user", "content": [{"type": "text", "text": 1}]}]),
+            "messages[0].content[0].text",
+            "invalid_type",
+        ),
+        (
+            body(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": "http://x"}]}]),
+            "messages[0].content[0].image_url",
+            "invalid_type",
+        ),
+        (
+            body(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
+            "messages[0].content[0].image_url.url",
+            "missing_required_parameter",
+        ),
+        (body(messages=[{"role": "user", "content": "a\x00b"}]), "messages[0].content", "invalid_value"),
+        (body(max_tokens=0), "max_tokens", "invalid_value"),
+        (body(max_tokens=-1), "max_tokens", "invalid_value"),
+        (body(max_tokens="5"), "max_tokens", "invalid_type"),
+        (body(max_tokens=True), "max_tokens", "invalid_type"),
+        (body(max_tokens=10**30), "max_tokens", "invalid_value"),
+        (body(max_tokens=1.5), "max_tokens", "invalid_type"),
+        (body(max_completion_tokens=0), "max_completion_tokens", "invalid_value"),
+        (body(max_tokens=4, max_completion_tokens=5), "max_tokens", "invalid_value"),
+        (body(temperature=-0.1), "temperature", "invalid_value"),
+        (body(temperature=2.1), "temperature", "invalid_value"),
+        (body(temperature="hot"), "temperature", "invalid_type"),
+        (body(top_p=0), "top_p", "invalid_value"),
+        (body(top_p=1.1), "top_p", "invalid_value"),
+        (body(top_k=-1), "top_k", "invalid_value"),
+        (body(min_p=1.5), "min_p", "invalid_value"),
+        (body(repetition_penalty=0), "repetition_penalty", "invalid_value"),
+        (body(presence_penalty=-3), "presence_penalty", "invalid_value"),
+        (body(frequency_penalty=3), "frequency_penalty", "invalid_value"),
+        (body(logit_bias={"x": 1}), "logit_bias", "invalid_value"),
+        (body(logit_bias={"5": 101}), "logit_bias", "invalid_value"),
+        (body(logit_bias=[1]), "logit_bias", "invalid_type"),
+        (body(seed=2**63), "seed", "invalid_value"),
+        (body(seed=1.5), "seed", "invalid_type"),
+        (body(n=2), "n", "invalid_value"),
+        (body(n=0), "n", "invalid_value"),
+        (body(n="1"), "n", "invalid_type"),
+        (body(n=True), "n", "invalid_type"),
+        (body(stop=["a"] * 5), "stop", "invalid_value"),
+        (body(stop=""), "stop", "invalid_value"),
+        (body(stop=5), "stop", "invalid_type"),
+        (body(stop=["a", 5]), "stop[1]", "invalid_type"),
+        (body(logprobs=3), "logprobs", "invalid_type"),
+        (body(top_logprobs=3), "top_logprobs", "invalid_value"),
+        (body(logprobs=True, top_logprobs=21), "top_logprobs", "invalid_value"),
+        (body(stream="yes"), "stream", "invalid_type"),
+        (body(stream_options={}), "stream_options", "invalid_value"),
+        (body(stream=True, stream_options={"x": 1}), "stream_options.x", "unknown_parameter"),
+        (body(metadata={str(i): "v" for i in range(17)}), "metadata", "invalid_value"),
+        (body(metadata={"k" * 65: "v"}), "metadata", "invalid_value"),
+        (body(metadata={"k": "v" * 513}), "metadata.k", "invalid_value"),
+        (body(metadata={"k": 1}), "metadata.k", "invalid_type"),
+        (body(priority="urgent"), "priority", "invalid_value"),
+        (body(deadline=[1]), "deadline", "invalid_type"),
+        (body(user=5), "user", "invalid_type"),
+        (body(nonsense=1), "nonsense", "unknown_parameter"),
+        (body(**{"do_sample\n": 1}), "do_sample\n", "unknown_parameter"),
+    ],
+)
+def test_wrong_field_is_refused_with_its_place(fields: dict[str, Any], param: str, code: str) -> None:
+    error = refusal(fields)
+    assert error.param is not None and error.param.startswith(param)
+    assert error.code == code
+    assert error.message.endswith(".")
+
+
+def test_stream_of_a_job_is_refused_because_its_events_are_followed_instead() -> None:
+    assert refusal(body(stream=True), JobBody).param == "stream"
+    assert validate(JobBody, body(stream=False)).stream is False
+
+
+def test_answer_sent_back_with_its_nulls_is_accepted() -> None:
+    answer = {"role": "assistant", "content": "Hi", "refusal": None, "tool_calls": None, "audio": None}
+    parsed = validate(ChatBody, body(messages=[USER, answer, USER]))
+    assert [message.role for message in parsed.messages] == ["user", "assistant", "user"]
+
+
+def test_every_accepted_field_is_read() -> None:
+    fields = body(
+        max_completion_tokens=7, temperature=0, top_p=0.5, top_k=4, min_p=0.1, repetition_penalty=1.1,
+        presence_penalty=1, frequency_penalty=-1, logit_bias={"5": 1}, seed=-3, n=1, stop="x", logprobs=True,
+        top_logprobs=2, metadata={"a": "b"}, user="u", priority="batch", deadline=3, stream=True,
+        stream_options={"include_usage": True},
+    )  # fmt: skip
+    parsed = validate(ChatBody, fields)
+    assert parsed.token_limit == 7
+    assert parsed.stop == ["x"]
+    assert parsed.model_dump(exclude={"messages", "stop"}, exclude_unset=True) == {
+        key: value for key, value in fields.items() if key not in ("messages", "stop")
+    }
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"{", b"[1]x", b'{"a": NaN}', b'{"a": 1e999}', b'{"a": "\\ud800"}', b'{"a": "\xff"}', b"\xef\xbb\xbf{}"],
+)
+def test_malformed_json_is_refused(raw: bytes) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse_object(raw)
+    assert (caught.value.status, caught.value.code) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("raw", [b"[" * 200_000, b'{"a":' * 200_000])
+def test_deeply_nested_json_is_refused(raw: bytes) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse_object(raw)
+    assert caught.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize("raw", [b"[]", b"null", b'"text"', b"5"])
+def test_json_that_is_no_object_is_refused(raw: bytes) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse_object(raw)
+    assert caught.value.code == "invalid_type"
+
+
+def test_of_equal_keys_the_last_counts() -> None:
+    assert parse_object(b'{"a": 1, "a": 2}') == {"a": 2}
