@@ -1,3 +1,3 @@
 """Fixtures by area; each plugin is owned by the part that it starts."""
 
-pytest_plugins = ["tests.fixtures.services", "tests.fixtures.models"]
+pytest_plugins = ["tests.fixtures.services", "tests.fixtures.models", "tests.fixtures.jobs"]

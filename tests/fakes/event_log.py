@@ -51,7 +51,7 @@ class FakeEventLog:
         return None
 
     def _ended(self, job_id: str) -> bool:
-        known = self._logs.get(job_id)
+        known = self._logs.get(job_id, [])
         return bool(known) and isinstance(known[-1], Ended)
 
     def _stale(self, job_id: str, attempt: int) -> bool:

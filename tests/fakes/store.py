@@ -299,7 +299,7 @@ class FakeJobStore:
         ring = self._rings[job_id]
         if ring.at is None:
             return True
-        return (self._now() - ring.at).total_seconds() > min(overdue_s * 2 ** min(ring.count - 1, 20), 300.0)
+        return (self._now() - ring.at).total_seconds() > min(overdue_s * 2.0 ** min(ring.count - 1, 20), 300.0)
 
     def _is_current(self, job_id: str, attempt: int) -> bool:
         job = self._jobs.get(job_id)

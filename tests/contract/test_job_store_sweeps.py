@@ -1,0 +1,194 @@
+"""What every JobStore does for workers and for the sweeper: leases, bells, deadlines, retention."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from jobs.job import AttemptEnd, Job, JobState, Outcome
+from jobs.ports import JobFilter, JobStore, WorkerRecord
+from tests.fixtures.jobs import TimedStore, new_job
+
+pytestmark = pytest.mark.contract
+
+WORKER = WorkerRecord("host:1:ab", "tiny", "host", 1, slots=4, stats={"running": 2, "speed": 1.5})
+LEASE_S = 10.0
+
+
+def claimed(store: JobStore, worker: str = WORKER.id) -> Job:
+    job = store.claim("tiny", worker)
+    assert job is not None
+    return job
+
+
+# -- workers
+
+
+def test_heartbeat_makes_a_worker_known_and_alive_until_the_lease_is_over(timed_store: TimedStore) -> None:
+    store = timed_store.store
+    store.heartbeat(WORKER)
+    (first,) = store.workers(LEASE_S)
+    assert (first.record, first.alive) == (WORKER, True)
+    timed_store.pass_time(LEASE_S + 1)
+    assert [status.alive for status in store.workers(LEASE_S)] == [False]
+    newer = WorkerRecord("host:1:ab", "tiny", "host", 1, slots=4, stats={"running": 0})
+    store.heartbeat(newer)
+    (again,) = store.workers(LEASE_S)
+    assert (again.record, again.alive) == (newer, True)
+    assert again.started_at < again.heartbeat_at
+
+
+def test_not_ours_names_what_a_worker_should_stop(store: JobStore) -> None:
+    for _ in range(4):
+        store.insert(new_job())
+    good, cancelled, given_back, retaken = (claimed(store) for _ in range(4))
+    store.cancel(cancelled.id)
+    store.give_back(given_back.id, 1, AttemptEnd.DRAINED, "", ())
+    store.give_back(retaken.id, 1, AttemptEnd.DRAINED, "", ())
+    while claimed(store, "other").id != retaken.id:
+        pass
+    running = {job.id: 1 for job in (good, cancelled, given_back, retaken)} | {"job_unknown": 1}
+    assert store.not_ours(WORKER.id, running) == running.keys() - {good.id}
+    assert store.not_ours("other", {retaken.id: 2}) == frozenset()
+    assert store.not_ours(WORKER.id, {}) == frozenset()
+
+
+def test_retire_forgets_the_worker_and_takes_its_jobs_back(store: JobStore) -> None:
+    store.heartbeat(WORKER)
+    store.insert(new_job())
+    job = claimed(store)
+    store.retire(WORKER.id)
+    assert store.workers(LEASE_S) == []
+    assert store.get(job.id).state == JobState.QUEUED
+    (attempt,) = store.attempts(job.id)
+    assert attempt.end == AttemptEnd.LEASE_EXPIRED
+
+
+def test_jobs_that_a_worker_does_not_know_are_given_back_after_a_while(timed_store: TimedStore) -> None:
+    store = timed_store.store
+    for _ in range(3):
+        store.insert(new_job())
+    known, unknown, foreign = claimed(store), claimed(store), claimed(store, "other")
+    assert store.give_back_unknown(WORKER.id, {known.id}, older_than_s=5) == []
+    timed_store.pass_time(6)
+    assert [job.id for job in store.give_back_unknown(WORKER.id, {known.id}, older_than_s=5)] == [unknown.id]
+    back = store.get(unknown.id)
+    assert (back.state, back.losses) == (JobState.QUEUED, 0)
+    assert {store.get(job.id).state for job in (known, foreign)} == {JobState.IN_PROGRESS}
+
+
+# -- leases
+
+
+def test_jobs_of_a_silent_worker_are_taken_back(timed_store: TimedStore) -> None:
+    store = timed_store.store
+    store.heartbeat(WORKER)
+    store.insert(new_job())
+    job = claimed(store)
+    assert store.take_back_lost(LEASE_S) == []
+    timed_store.pass_time(LEASE_S + 1)
+    (lost,) = store.take_back_lost(LEASE_S)
+    assert (lost.id, lost.state, lost.losses, lost.worker) == (job.id, JobState.QUEUED, 1, None)
+    (attempt,) = store.attempts(job.id)
+    assert attempt.end == AttemptEnd.LEASE_EXPIRED
+    assert WORKER.id in attempt.detail
+    assert store.take_back_lost(LEASE_S) == []
+    assert [due.id for due in store.due_to_ring(60)] == [job.id]
+
+
+def test_jobs_of_an_unknown_worker_are_taken_back(store: JobStore) -> None:
+    store.insert(new_job())
+    job = claimed(store, "never heard of")
+    assert [lost.id for lost in store.take_back_lost(LEASE_S)] == [job.id]
+
+
+def test_a_job_that_lost_too_many_workers_becomes_a_dead_letter(store: JobStore) -> None:
+    job = store.insert(new_job(max_attempts=1))
+    claimed(store)
+    (dead,) = store.take_back_lost(LEASE_S)
+    assert (dead.id, dead.state) == (job.id, JobState.FAILED)
+    assert dead.error is not None
+    assert dead.error.code == "too_many_attempts"
+
+
+def test_take_back_stops_at_its_limit(store: JobStore) -> None:
+    for _ in range(3):
+        store.insert(new_job())
+        claimed(store)
+    assert [len(store.take_back_lost(LEASE_S, limit=2)) for _ in range(2)] == [2, 1]
+
+
+# -- bells
+
+
+def test_a_job_that_was_never_rung_for_is_due_once(store: JobStore) -> None:
+    job = store.insert(new_job())
+    assert store.due_to_ring(10) == [job]
+    assert store.due_to_ring(10) == []
+
+
+def test_bells_repeat_after_pauses_that_double_up_to_five_minutes(timed_store: TimedStore) -> None:
+    store = timed_store.store
+    job = store.insert(new_job())
+    store.published([job.id])
+    for pause_s in (10, 20, 40, 80, 160, 300, 300):
+        timed_store.pass_time(pause_s - 1)
+        assert store.due_to_ring(10) == [], pause_s
+        timed_store.pass_time(2)
+        assert [due.id for due in store.due_to_ring(10)] == [job.id], pause_s
+
+
+def test_only_queued_jobs_are_due(store: JobStore) -> None:
+    store.insert(new_job())
+    store.insert(new_job())
+    claimed(store)
+    store.cancel(store.page("default", JobFilter(state=JobState.QUEUED))[0].id)
+    assert store.due_to_ring(10) == []
+    store.published([])
+    store.published(["job_unknown"])
+
+
+def test_due_to_ring_stops_at_its_limit(store: JobStore) -> None:
+    for _ in range(3):
+        store.insert(new_job())
+    assert [len(store.due_to_ring(10, limit=2)) for _ in range(3)] == [2, 1, 0]
+
+
+# -- deadlines
+
+
+def test_jobs_past_their_deadline_fail_and_name_their_worker(timed_store: TimedStore) -> None:
+    store = timed_store.store
+    deadline = datetime.now(UTC) + timedelta(seconds=60)
+    running = store.insert(new_job(deadline=deadline))
+    claimed(store)
+    waiting = store.insert(new_job(deadline=deadline))
+    store.insert(new_job())
+    assert store.fail_past_deadline() == []
+    timed_store.pass_time(61)
+    failed = {job.id: job for job in store.fail_past_deadline()}
+    assert {job_id: job.worker for job_id, job in failed.items()} == {running.id: WORKER.id, waiting.id: None}
+    assert {job.state for job in failed.values()} == {JobState.FAILED}
+    assert {job.error.code for job in failed.values() if job.error} == {"deadline_exceeded"}
+    (attempt,) = store.attempts(running.id)
+    assert attempt.end == AttemptEnd.DEADLINE
+    assert store.get(running.id).worker is None
+    assert store.fail_past_deadline() == []
+
+
+# -- retention
+
+
+def test_expire_deletes_what_ended_before_the_retention(timed_store: TimedStore) -> None:
+    store = timed_store.store
+    store.insert(new_job())
+    old = store.finish(claimed(store).id, 1, Outcome(JobState.COMPLETED, ()))
+    waiting = store.insert(new_job())
+    timed_store.pass_time(100)
+    young = store.cancel(store.insert(new_job()).id)
+    assert store.expire(200) == []
+    assert store.expire(50) == [old.id]
+    assert store.get_many([old.id, waiting.id, young.id]).keys() == {waiting.id, young.id}
+
+
+def test_orphan_blobs_of_nothing_are_none(store: JobStore) -> None:
+    assert store.orphan_blobs([]) == frozenset()
