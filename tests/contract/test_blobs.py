@@ -1,0 +1,101 @@
+"""What every Blobs does."""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from jobs.blobs import FolderBlobs, FsspecBlobs
+from jobs.errors import BlobNotFound, BlobsUnavailable
+from jobs.ports import Blobs
+from tests.fakes.blobs import FakeBlobs
+
+pytestmark = pytest.mark.contract
+
+DATA = bytes(range(256)) * 10
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture(params=["folder", "fsspec file", "fsspec memory", "fake"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Blobs]:
+    match request.param:
+        case "folder":
+            yield FolderBlobs(tmp_path / "blobs")
+        case "fsspec file":
+            yield FsspecBlobs(f"file://{tmp_path}/blobs")
+        case "fsspec memory":
+            yield FsspecBlobs("memory://blobs")
+            fsspec.filesystem("memory").rm("/blobs", recursive=True)
+        case _:
+            yield FakeBlobs()
+
+
+def test_put_stores_under_the_sha256_of_the_content(blobs: Blobs) -> None:
+    assert blobs.put(DATA) == DIGEST
+    assert blobs.get(DIGEST) == DATA
+    assert blobs.put(b"") == hashlib.sha256(b"").hexdigest()
+
+
+def test_put_again_changes_nothing(blobs: Blobs) -> None:
+    assert blobs.put(DATA) == blobs.put(DATA) == DIGEST
+    assert blobs.get(DIGEST) == DATA
+
+
+def test_get_of_an_unknown_digest_raises(blobs: Blobs) -> None:
+    blobs.put(DATA)
+    with pytest.raises(BlobNotFound):
+        blobs.get("0" * 64)
+
+
+@pytest.mark.parametrize(
+    "digest", ["../../etc/passwd", "/etc/passwd", "", "a" * 63, "A" * 64, "a" * 63 + "\n", "a/" * 32]
+)
+def test_what_is_no_digest_is_not_found_and_reaches_no_file(blobs: Blobs, digest: str) -> None:
+    blobs.put(DATA)
+    with pytest.raises(BlobNotFound):
+        blobs.get(digest)
+    with pytest.raises(BlobNotFound):
+        blobs.delete(digest)
+
+
+def test_delete_forgets_the_bytes_and_may_be_repeated(blobs: Blobs) -> None:
+    blobs.put(DATA)
+    blobs.delete(DIGEST)
+    blobs.delete(DIGEST)
+    with pytest.raises(BlobNotFound):
+        blobs.get(DIGEST)
+
+
+def test_older_than_lists_blobs_by_age_up_to_the_limit(blobs: Blobs) -> None:
+    digests = {blobs.put(bytes([number])) for number in range(5)}
+    assert blobs.older_than(3600) == []
+    assert set(blobs.older_than(-3600)) == digests
+    assert len(blobs.older_than(-3600, limit=3)) == 3
+
+
+def test_put_again_makes_a_blob_young(tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path)
+    blobs.put(DATA)
+    long_ago = time.time() - 7200
+    os.utime(tmp_path / DIGEST[:2] / DIGEST, (long_ago, long_ago))
+    assert blobs.older_than(3600) == [DIGEST]
+    blobs.put(DATA)
+    assert blobs.older_than(3600) == []
+
+
+def test_a_write_that_did_not_end_leaves_no_blob(tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path)
+    blobs.put(DATA)
+    (tmp_path / DIGEST[:2] / ".unfinished").write_bytes(DATA[:10])
+    assert blobs.older_than(-3600) == [DIGEST]
+
+
+def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "blobs").write_text("a file where the folder should be")
+    for blobs in (FolderBlobs(tmp_path / "blobs"), FsspecBlobs(f"file://{tmp_path}/blobs")):
+        with pytest.raises(BlobsUnavailable):
+            blobs.put(DATA)
