@@ -11,6 +11,8 @@ from cli.settings import ROOT, environment
 from jobs.settings import load
 from worker.settings import ModelSettings, WorkerSettings
 
+WORKER_READY = r"\bworker \S+ ready\b"
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -51,7 +53,7 @@ def programs(options: Options, services: Services, flower_password: str) -> list
     }
     return [
         Program("api", (*python, "api"), api, ROOT, stop_s=15, stage=1),
-        Program("maintenance", (*python, "worker.maintenance"), base, ROOT, stage=2),
+        Program("maintenance", (*python, "worker.maintenance"), base, ROOT, r"\bready\b", stage=2),
         *_workers(options, base),
         Program("flower", (*python, "celery", "-A", "worker.app", "flower"), flower, ROOT, stop_s=5, stage=1),
     ]
@@ -69,7 +71,9 @@ def _workers(options: Options, base: Mapping[str, str]) -> list[Program]:
                 told["VLMQ_WORKER_GPU"] = gpus[len(made) % len(gpus)]
             name = f"worker-{number + 1}" if len(options.models) == 1 else f"{model}-{number + 1}"
             argv = (sys.executable, "-m", "worker")
-            made.append(Program(name, argv, {**base, **told}, ROOT, " ready", stop_s=settings.grace_s + 15, stage=0))
+            made.append(
+                Program(name, argv, {**base, **told}, ROOT, WORKER_READY, stop_s=settings.grace_s + 15, stage=0)
+            )
     return made
 
 

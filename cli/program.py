@@ -4,6 +4,7 @@ Knows nothing of the other programs, nor of when to start again.
 """
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -19,7 +20,7 @@ LOG_LIMIT_BYTES = 20_000_000
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run. `ready` is a text in its output that says it works (empty: works once it runs). `stop_s` is how
+    """What to run. `ready` is a pattern of the line that says it works (empty: works once it runs). `stop_s` is how
     long it may take to end after SIGTERM. Programs of a lower `stage` are stopped first."""
 
     name: str
@@ -77,7 +78,7 @@ class Process:
         self._read_to += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
         texts = [line.decode(errors="replace") for line in lines]
-        self.ready = self.ready or any(self.program.ready in text for text in texts)
+        self.ready = self.ready or any(re.search(self.program.ready, text) for text in texts)
         return texts
 
     def tail(self, lines: int = 15) -> str:

@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 from api.settings import ApiSettings
 from cli.settings import ROOT, CommandSettings
 from jobs.settings import FileSettings, ServiceSettings
-from worker.settings import ModelSettings, WorkerSettings
+from worker.settings import MaintenanceSettings, ModelSettings, WorkerSettings
 
 TARGET = ROOT / "docs" / "settings.md"
 
@@ -19,6 +19,7 @@ SECTIONS: tuple[tuple[str, type[FileSettings]], ...] = (
     ("Every process", ServiceSettings),
     ("API", ApiSettings),
     ("Worker", WorkerSettings),
+    ("Maintenance", MaintenanceSettings),
     ("The `vlmq` command", CommandSettings),
 )
 

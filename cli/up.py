@@ -25,7 +25,7 @@ from cli.supervisor import ProgramFailed, Supervisor
 from cli.terminal import Lines, console, step
 from jobs import schema
 from jobs.settings import ServiceSettings, SettingsError, load
-from worker.settings import ModelSettings
+from worker.settings import ModelSettings, WorkerSettings
 
 START_LIMIT_S = 900.0
 TINY = "vlmq-tiny"
@@ -86,7 +86,7 @@ def _free(port: int, flag: str) -> int:
 
 def _checkpoint(model: str) -> None:
     """Sees that the model's weights are there; makes the tiny random ones."""
-    path = ROOT / ModelSettings.load(model).path
+    path = ROOT / ModelSettings.load(model, load(WorkerSettings).path).path
     if (path / "config.json").exists():
         return
     if model != TINY:

@@ -16,11 +16,17 @@ from cli.main import app
 from cli.settings import ROOT, CommandSettings
 from jobs.queue import queue_name
 from jobs.settings import CONF, FileSettings, ServiceSettings
-from worker.settings import ModelSettings, WorkerSettings
+from worker.settings import MaintenanceSettings, ModelSettings, WorkerSettings
 
 pytestmark = pytest.mark.unit
 
-SETTINGS: list[type[FileSettings]] = [ServiceSettings, ApiSettings, WorkerSettings, CommandSettings]
+SETTINGS: list[type[FileSettings]] = [
+    ServiceSettings,
+    ApiSettings,
+    WorkerSettings,
+    MaintenanceSettings,
+    CommandSettings,
+]
 SERVER: dict[str, dict[str, Any]] = tomllib.loads((CONF / "server.toml").read_text())
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]

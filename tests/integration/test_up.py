@@ -1,0 +1,218 @@
+"""`vlmq up` and the commands that talk to it, as a person runs them."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+
+from cli.folder import Folder, Running
+from cli.settings import ROOT, environment
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+CAT = ROOT / "cli" / "pictures" / "cat.jpg"
+LONG = ("--max-tokens", "2000", "--temperature", "1")
+
+
+def vlmq(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *words],
+        cwd=ROOT,
+        env={**environment(), **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def eventually(condition: Callable[[], object], within_s: float = 90.0) -> None:
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+class Up:
+    """A `vlmq up` in the foreground of a session of its own."""
+
+    def __init__(self, folder: Path, checkpoint: Path) -> None:
+        self.place = Folder(folder)
+        self.output = folder.parent / f"{folder.name}.out"
+        with self.output.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "cli.main", "up", "--folder", str(folder), "--port", "0", "--flower-port", "0"],
+                cwd=ROOT,
+                env={**environment(), "VLMQ_WORKER_PATH": str(checkpoint), "VLMQ_WORKER_GRACE_S": "2"},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        eventually(self._ready)
+        self.tree = psutil.Process(self.process.pid).children(recursive=True)
+
+    def _ready(self) -> bool:
+        assert self.process.poll() is None, self.output.read_text()
+        return self.place.running() is not None
+
+    @property
+    def running(self) -> Running:
+        running = self.place.running()
+        assert running is not None, self.output.read_text()
+        return running
+
+    def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return vlmq(*words, "--url", self.running.url)
+
+    def left(self) -> list[str]:
+        """What still runs of the tree."""
+        return [" ".join(p.cmdline()) for p in self.tree if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Up]:
+    started = Up(tmp_path_factory.mktemp("up") / "var", tiny_model)
+    yield started
+    if started.process.poll() is None:
+        started.process.terminate()
+    assert started.process.wait(90) == 0, started.output.read_text()
+    eventually(lambda: not started.left(), 30)
+
+
+def test_status_names_the_programs_and_where_they_are(up: Up) -> None:
+    shown = vlmq("status", "--folder", str(up.place.path))
+    assert shown.returncode == 0, shown.stderr
+    assert up.running.url in shown.stdout
+    for name in ("api", "maintenance", "worker-1", "flower"):
+        assert re.search(rf"{name} +pid \d+", shown.stdout)
+
+
+def test_up_a_second_time_in_the_folder_says_where_the_first_is(up: Up) -> None:
+    second = vlmq("up", "--folder", str(up.place.path), "--port", "0", "--flower-port", "0")
+    assert second.returncode == 1
+    assert "already runs" in second.stderr
+    assert up.running.url in second.stderr
+
+
+def test_up_detached_a_second_time_is_content(up: Up) -> None:
+    second = vlmq("up", "--detach", "--folder", str(up.place.path))
+    assert second.returncode == 0, second.stderr
+    assert up.running.url in second.stdout
+
+
+def test_up_on_a_port_that_is_taken_names_port_and_flag(up: Up, tmp_path: Path) -> None:
+    port = up.running.url.rpartition(":")[2]
+    for flag, other in (("--port", "--flower-port"), ("--flower-port", "--port")):
+        refused = vlmq("up", "--folder", str(tmp_path / "x"), flag, port, other, "0")
+        assert refused.returncode == 1
+        assert f"port {port}" in refused.stderr
+        assert f"choose another one with {flag}\n" in refused.stderr
+
+
+def test_flower_asks_for_its_password_and_shows_the_worker(up: Up) -> None:
+    url = f"{up.running.flower_url}/api/workers?refresh=1"
+    assert httpx2.get(url, timeout=30).status_code == 401
+    answer = httpx2.get(url, auth=("vlmq", up.running.flower_password), timeout=30)
+    assert answer.status_code == 200
+    assert answer.json()
+
+
+def test_ask_writes_the_answer_to_stdout_and_the_rest_to_stderr(up: Up) -> None:
+    asked = up.ask("ask", "What is this?", "-i", str(CAT), "--max-tokens", "6", "--temperature", "0")
+    assert asked.returncode == 0, asked.stderr
+    job_id = re.search(r"job_\w+", asked.stderr)
+    assert job_id is not None
+    job = httpx2.get(f"{up.running.url}/v1/jobs/{job_id.group()}", timeout=30).json()
+    assert asked.stdout.rstrip("\n") == job["output"].rstrip("\n")
+    assert job["status"] in ("completed", "incomplete")
+
+
+def test_ask_interrupted_cancels_its_job(up: Up) -> None:
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "cli.main", "ask", "Tell a long story.", *LONG, "--url", up.running.url],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with asking:
+        assert asking.stdout is not None
+        asking.stdout.read(1)
+        asking.send_signal(signal.SIGINT)
+        _, stderr = asking.communicate(timeout=60)
+    assert asking.returncode == 130, stderr
+    assert re.search(rb"job_\w+ cancelled", stderr)
+
+
+def test_submit_prints_an_id_that_jobs_shows_with_timeline_and_attempts(up: Up) -> None:
+    submitted = up.ask("submit", "Say hello.", "--max-tokens", "3")
+    assert submitted.returncode == 0, submitted.stderr
+    job_id = submitted.stdout.strip()
+    httpx2.get(f"{up.running.url}/v1/jobs/{job_id}?wait=60", timeout=90)
+    shown = up.ask("jobs", job_id)
+    assert re.search(r"queued .* → claimed \+.* → prepared \+.* → first token \+.* → done \+", shown.stdout)
+    assert "attempt 1" in shown.stdout
+    assert job_id in up.ask("jobs").stdout
+
+
+def test_jobs_cancel_and_unknown_ids(up: Up) -> None:
+    job_id = up.ask("submit", "Tell a long story.", *LONG).stdout.strip()
+    assert "cancelled" in up.ask("jobs", "cancel", job_id).stdout
+    unknown = up.ask("jobs", "job_unknown")
+    assert unknown.returncode == 1
+    assert "404" in unknown.stderr
+    assert "Traceback" not in unknown.stderr
+    assert "no jobs" in up.ask("jobs", "--dead").stdout
+
+
+def test_up_restarts_a_program_that_is_killed(up: Up) -> None:
+    before = up.running.processes["api"]
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: up.running.processes.get("api", before) != before)
+    eventually(lambda: up.ask("models").returncode == 0)
+    assert "killed by signal 9" in up.output.read_text()
+
+
+def test_keys_open_the_door_that_the_first_one_closes(up: Up) -> None:
+    folder = ("--folder", str(up.place.path))
+    assert "no keys" in vlmq("keys", "list", *folder).stdout
+    secret = vlmq("keys", "create", "laptop", *folder).stdout.strip()
+
+    def refused() -> bool:
+        return "401" in up.ask("models").stderr
+
+    eventually(refused, 30)
+    assert vlmq("models", "--url", up.running.url, VLMQ_CLI_KEY=secret).stdout.strip() == "vlmq-tiny"
+    listed = vlmq("keys", "list", *folder).stdout
+    key_id = re.search(r"key_\w+", listed)
+    assert key_id is not None
+    assert "laptop" in listed
+    assert secret not in listed
+    assert "is revoked" in vlmq("keys", "revoke", key_id.group(), *folder).stdout
+    eventually(lambda: "401" in vlmq("models", "--url", up.running.url, "--key", secret).stderr, 30)
+
+
+def test_down_stops_everything_and_a_second_one_has_nothing_to_do(tmp_path: Path, tiny_model: Path) -> None:
+    up = Up(tmp_path / "var", tiny_model)
+    folder = ("--folder", str(up.place.path))
+    stopped = vlmq("down", *folder)
+    assert stopped.returncode == 0, stopped.stderr
+    assert up.process.wait(60) == 0
+    eventually(lambda: not up.left(), 30)
+    assert "nothing runs" in vlmq("down", *folder).stdout
+
+
+def test_up_killed_leaves_no_process_behind(tmp_path: Path, tiny_model: Path) -> None:
+    up = Up(tmp_path / "var", tiny_model)
+    assert any("postgres" in p.name() for p in up.tree)
+    up.process.kill()
+    up.process.wait(30)
+    eventually(lambda: not up.left(), 60)
