@@ -13,7 +13,8 @@ POISON = 13
 
 
 class FakeModel:
-    """`embed` of POISON is NaN; the model never draws it. `forwards` keeps what each forward was asked, `encoded` how many tiles at a time."""
+    """`embed` of POISON is NaN; only a bias makes the model draw it. `forwards` keeps what each forward was asked,
+    `encoded` how many tiles at a time."""
 
     vocab_size = VOCAB
     hidden = HIDDEN
@@ -73,5 +74,5 @@ class FakeModel:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         logits = torch.stack([(row @ self._head).float() for row in hidden]) * 3
-        logits[:, POISON] -= 1000.0
+        logits[:, POISON] -= 60.0
         return logits

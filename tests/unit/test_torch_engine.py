@@ -220,6 +220,21 @@ def test_a_poisoned_sequence_fails_alone_and_leaves_nothing_to_the_next() -> Non
         assert _tokens(_drive(engine)[later.id]) == _alone(later)
 
 
+def test_a_sequence_that_turns_bad_in_mid_answer_keeps_its_tokens_and_its_page_from_others() -> None:
+    engine = _engine(pages=8, slots=2)
+    engine.submit(_ask("bad", 2, 6, sampling=Sampling(logit_bias={POISON: 100.0})))
+    companion = _ask("good", 1, 6)
+    engine.submit(companion)
+    outputs = _drive(engine)
+    assert _tokens(outputs["bad"]) == [POISON]
+    assert outputs["bad"][-1].finish is Finish.ERROR
+    assert _tokens(outputs["good"]) == _alone(companion)
+    for n in range(4):
+        later = _ask(f"later{n}", n, 5 + n)
+        engine.submit(later)
+        assert _tokens(_drive(engine)[later.id]) == _alone(later)
+
+
 def test_a_poison_cancelled_before_it_showed_leaves_nothing_to_the_next() -> None:
     engine = _engine(pages=8, slots=1, prefill_chunk=8)
     engine.submit(msgspec.structs.replace(_ask("bad", 2, 20), prompt_ids=[POISON] * 20))
