@@ -65,12 +65,13 @@ class Submission:
         return job
 
     def ring(self, job: Job) -> None:
-        """Tells the workers; without an answer from the broker or the store the sweeper does it later."""
+        """Tells the workers; without an answer from the broker the sweeper does it later."""
+        # The stamp first: a worker that hears the bell passes over a row that is locked for it.
         try:
-            if self.queue.ring(job.model, job.id):
-                self.store.published([job.id])
+            self.store.published([job.id])
         except Unavailable as exc:
-            log.warning("rung late: %s", exc, extra={"action": "job.ring_skipped", "job_id": job.id})
+            log.warning("not stamped: %s", exc, extra={"action": "job.stamp_skipped", "job_id": job.id})
+        self.queue.ring(job.model, job.id)
 
 
 def check_model(model: str, models: Collection[str]) -> None:

@@ -213,8 +213,9 @@ class JobRunner:
             self._publisher.end(live.id, live.attempt, job.state)
             return
         self._publisher.forget(live.id, live.attempt)
-        if self._queue.ring(self._me.model, live.id):
-            self._store.published([live.id])
+        # The stamp first: a worker that hears the bell passes over a row that is locked for it.
+        self._store.published([live.id])
+        self._queue.ring(self._me.model, live.id)
 
     def _stubbornly(self, write: Callable[[], T]) -> T:
         """Until the database is back: this worker's heartbeat would keep the job from everybody else for ever."""
