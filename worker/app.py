@@ -94,7 +94,7 @@ def _stop(exit_code: int) -> None:
     """Celery's warm shutdown: no more messages, then the threads' end. Draining bounds how long that takes."""
     if app.runtime is not None:
         app.runtime.drain()
-    state.should_stop = exit_code
+    state.should_stop = exit_code  # type: ignore[assignment]  # typed as None alone
     wake_consumer()
 
 

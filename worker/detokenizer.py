@@ -56,7 +56,8 @@ class ByteDetokenizer:
 
 class WindowDetokenizer:
     """For every other decoder (SentencePiece-like, with byte fallback: InternLM). Decodes a window of recent tokens
-    twice, with and without the new one, because such decoders look at neighbours."""
+    twice, with and without the new one, because such decoders look at neighbours. Where bytes make no character, the
+    whole decode gives up the characters beside them too; here they are out already and stay."""
 
     def __init__(self, tokenizer: ChatTokenizer) -> None:
         self._decode = tokenizer.whole.decode

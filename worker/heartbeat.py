@@ -20,6 +20,9 @@ from worker.live_job import EndKind, LiveJobs
 
 log = logging.getLogger(__name__)
 
+_CLAIM_S = 15.0
+"""Longer than a claim's answer can be on its way."""
+
 
 class Heartbeat:
     """`every_s`: how often the row is written; `tick_s`: how often the store is asked."""
@@ -68,6 +71,9 @@ class Heartbeat:
 
     def _beat(self) -> None:
         self._store.heartbeat(replace(self._record, stats=_stats_of(self._stats())))
+        running = self._live_jobs.attempts()
+        for job in self._store.give_back_unknown(self._record.id, running, _CLAIM_S):
+            log.warning("gave back %s", job.id, extra={"action": "unknown_given_back", "job_id": job.id})
 
     def _tick(self) -> None:
         running = self._live_jobs.attempts()

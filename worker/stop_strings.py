@@ -19,9 +19,10 @@ class StopStrings:
         if self.hit is not None:
             return ""
         text = self._held + text
-        found = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
+        found = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
-            at, self.hit = min(found, key=lambda place: place[0])
+            # The one that was complete first, as when the text comes letter by letter.
+            _, at, self.hit = min(found)
             self._held = ""
             return text[:at]
         keep = max(_overlap(text, stop) for stop in self._stops)
