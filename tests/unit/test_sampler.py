@@ -64,10 +64,11 @@ def test_drawn_tokens_follow_the_softmax() -> None:
         Sampling(temperature=2.0, top_k=20, top_p=0.9, min_p=0.02),
         Sampling(temperature=1.0, top_k=500),
         Sampling(temperature=4.0, top_p=0.97),
+        Sampling(temperature=50.0, top_p=0.999),
     ],
 )
-@pytest.mark.parametrize("vocab", [50, 600])
-def test_filters_keep_what_transformers_keeps(sampling: Sampling, vocab: int) -> None:
+@pytest.mark.parametrize(("vocab", "draws"), [(50, 3000), (600, 3000), (9000, 300)])
+def test_filters_keep_what_transformers_keeps(sampling: Sampling, vocab: int, draws: int) -> None:
     row = _logits(1, vocab, seed=3)
     scores = TemperatureLogitsWarper(sampling.temperature)(None, row)
     if sampling.top_k:
@@ -77,12 +78,19 @@ def test_filters_keep_what_transformers_keeps(sampling: Sampling, vocab: int) ->
     if sampling.min_p:
         scores = MinPLogitsWarper(sampling.min_p)(None, scores)
     allowed = torch.softmax(scores[0], -1).numpy()
-    draws = 3000
     seen = _frequencies(row, sampling, draws)
     assert not seen[allowed == 0].any()
     likely = allowed > 0.01
-    assert np.abs(seen / draws - allowed).max() < 0.04
-    assert (seen[likely] > 0).all()
+    assert np.abs(seen / draws - allowed).max() < 2 * draws**-0.5
+    assert (seen[likely & (allowed * draws > 12)] > 0).all()
+
+
+def test_a_large_vocabulary_is_drawn_in_proportion_across_its_blocks() -> None:
+    row = torch.full((1, 1000), -torch.inf)
+    row[0, [3, 255, 256, 700, 999]] = torch.tensor([1.0, 2.0, 4.0, 2.0, 1.0]).log()
+    seen = _frequencies(row.clamp_min(-1e4), Sampling(seed=2, temperature=1.0), 2000)
+    assert seen[[3, 255, 256, 700, 999]] / 2000 == pytest.approx([0.1, 0.2, 0.4, 0.2, 0.1], abs=0.03)
+    assert seen.sum() == 2000
 
 
 def test_top_p_zero_and_top_k_one_are_greedy() -> None:

@@ -1,9 +1,7 @@
 """Draws one token per row of logits, all rows together on the device. Knows rows and slots, not requests.
 
 Order, as transformers' processors and warpers: logit_bias, repetition penalty, presence and frequency penalties,
-temperature, top_k, top_p, min_p. Filters are thresholds on the value, so tokens of equal logits are kept or dropped
-together, and the draw walks the vocabulary in the order of ids: nothing depends on how a sort breaks ties, nor on
-what other rows ask for.
+temperature, top_k, top_p, min_p (the last four in `drawing`). A row's token does not depend on what other rows ask for.
 """
 
 from dataclasses import dataclass, field
@@ -13,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from worker.engine.generation import SampledToken, Sampling, TopLogprob
+from worker.engine.torch.drawing import draw_filtered, draw_unfiltered
 from worker.engine.torch.random_numbers import uniforms
 from worker.engine.torch.sampling_plan import SamplingPlan, is_penalised
 
 NOT_FINITE = -1
-_NUCLEUS_WIDTH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,73 +85,29 @@ class Sampler:
         if plan.penalised is None:
             return
         all_seen, all_counts = self._history()
-        seen, counts, x = all_seen[plan.slots], all_counts[plan.slots], logits[plan.penalised]
-        x = torch.where(seen, torch.where(x > 0, x / plan.repetition, x * plan.repetition), x)
-        logits[plan.penalised] = x - counts * plan.frequency - (counts > 0) * plan.presence
+        x = logits[plan.penalised]
+        if plan.has_repetition:
+            seen = all_seen[plan.slots]
+            x = torch.where(seen, torch.where(x > 0, x / plan.repetition, x * plan.repetition), x)
+        if plan.has_counts:
+            counts = all_counts[plan.slots]
+            x = x - counts * plan.frequency - (counts > 0) * plan.presence
+        logits[plan.penalised] = x
 
     def _choose(self, logits: torch.Tensor, plan: SamplingPlan, positions: NDArray[np.int64]) -> torch.Tensor:
-        if plan.sampled is None:
-            return logits.argmax(-1)
-        numbers = uniforms(plan.words[plan.drawing], positions[plan.drawing])
-        drawing = logits if plan.all_sampled else logits[plan.sampled]
-        drawn = _draw(drawing, plan, torch.from_numpy(numbers).to(self._device))
-        if plan.all_sampled:
-            return drawn
-        ids = logits.argmax(-1)
-        ids[plan.sampled] = drawn
+        numbers = None
+        ids = logits.argmax(-1) if plan.has_greedy else torch.empty(len(logits), dtype=torch.int64, device=self._device)
+        for group in (plan.unfiltered, plan.filtered):
+            if group is None:
+                continue
+            if numbers is None:
+                numbers = torch.from_numpy(uniforms(plan.words, positions)).to(self._device)
+            rows = slice(None) if group.rows is None else group.rows
+            if group is plan.filtered:
+                ids[rows] = draw_filtered(logits[rows], group.filters, numbers[rows])
+            else:
+                ids[rows] = draw_unfiltered(logits[rows], group.filters.temperature, numbers[rows])
         return ids
-
-
-def _draw(logits: torch.Tensor, plan: SamplingPlan, numbers: torch.Tensor) -> torch.Tensor:
-    """Inverse of the cumulative distribution at `numbers` float64 [R]. Subtracting the maximum first keeps tiny
-    temperatures finite; the sum is double so that a large vocabulary's tail is not lost."""
-    scaled = (logits - logits.amax(-1, keepdim=True)) / plan.temperature
-    weights = scaled.exp()
-    floor = _floor(scaled, plan)
-    if floor is not None:
-        weights = torch.where(scaled >= floor[:, None], weights, 0.0)
-    cumulative = weights.cumsum(-1, dtype=torch.float64)
-    targets = numbers[:, None] * cumulative[:, -1:]
-    ids = torch.searchsorted(cumulative, targets, right=True)[:, 0]
-    return ids.clamp_max(logits.shape[-1] - 1)
-
-
-def _floor(scaled: torch.Tensor, plan: SamplingPlan) -> torch.Tensor | None:
-    """[R]: the least value kept in each row whose maximum is 0; None when no row filters."""
-    floor = None
-    if plan.max_k or plan.has_top_p:
-        width = max(plan.max_k, _NUCLEUS_WIDTH if plan.has_top_p else 0)
-        top = torch.topk(scaled, min(width, scaled.shape[-1])).values
-        kth = top.gather(1, (plan.top_k - 1).clamp(0, top.shape[1] - 1)[:, None])[:, 0]
-        floor = torch.where(plan.top_k > 0, kth, -torch.inf)
-        if plan.has_top_p:
-            floor = torch.maximum(floor, _nucleus_floor(scaled, top, floor, plan.top_p))
-    if plan.has_min_p:
-        floor = plan.log_min_p if floor is None else torch.maximum(floor, plan.log_min_p)
-    return floor
-
-
-def _nucleus_floor(scaled: torch.Tensor, top: torch.Tensor, floor: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """The value of the last token of the nucleus: those whose likelier ones sum to less than `top_p`. `top` holds the
-    largest values of each row, descending; a row whose nucleus is wider is sorted whole."""
-    total = torch.where(scaled >= floor[:, None], scaled.exp(), 0.0).sum(-1, dtype=torch.float64)
-    found, enough = _last_kept(top, floor, top_p, total)
-    found = torch.where(top_p < 1, found, -torch.inf)
-    short = torch.nonzero(~enough & (top_p < 1))[:, 0]
-    if len(short) and top.shape[1] < scaled.shape[1]:
-        whole = torch.sort(scaled[short], descending=True).values
-        found[short] = _last_kept(whole, floor[short], top_p[short], total[short])[0]
-    return found
-
-
-def _last_kept(
-    descending: torch.Tensor, floor: torch.Tensor, top_p: torch.Tensor, total: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    masses = torch.where(descending >= floor[:, None], descending.exp(), 0.0).cumsum(-1, dtype=torch.float64)
-    reached = masses / total[:, None]
-    kept = (reached < top_p[:, None]).sum(-1)
-    last = kept.clamp_max(descending.shape[1] - 1)
-    return descending.gather(1, last[:, None])[:, 0], reached[:, -1] >= top_p
 
 
 def _report(reported: torch.Tensor, rows: list[int], tops: list[int], tokens: list[int]) -> dict[int, SampledToken]:
