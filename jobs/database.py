@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import select
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ import psycopg
 import sqlalchemy
 from psycopg.abc import PQGen
 from sqlalchemy import Connection, Engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jobs.errors import StoreUnavailable
@@ -46,28 +47,40 @@ class Database:
         statement_timeout_s: float = 15.0,
     ) -> None:
         self._engine = engine(url, pool_size, connect_timeout_s, statement_timeout_s)
-        # One statement needs no BEGIN and COMMIT around it, which are a journey each.
-        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-
-    def transaction(self, work: Callable[[Connection], T], patience_s: float = 0.0) -> T:
-        """Runs `work` in a transaction. Raises StoreUnavailable when the database is ill for longer than the
-        patience: until then `work` is tried again, so it must bear to be run twice."""
-        return _patiently(lambda: self._run(self._engine, work), patience_s)
 
     def statement(self, work: Callable[[Connection], T], patience_s: float = 0.0) -> T:
-        """The same for a `work` of one statement."""
-        return _patiently(lambda: self._run(self._autocommit, work), patience_s)
+        """Runs a `work` of one statement, or of several that need not agree with each other. Raises StoreUnavailable
+        when the database is ill for longer than the patience: until then `work` is tried again, so it must bear to
+        be run twice."""
+        return _patiently(lambda: self._run(work), patience_s)
+
+    def transaction(self, work: Callable[[Connection], T], patience_s: float = 0.0) -> T:
+        """The same for a `work` that happens as a whole or not at all."""
+        return _patiently(lambda: self._run(lambda connection: _whole(connection, work)), patience_s)
 
     def close(self) -> None:
         self._engine.dispose()
 
-    def _run(self, on: Engine, work: Callable[[Connection], T]) -> T:
-        with errors_as_ours(), on.begin() as connection:
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        with errors_as_ours(), self._engine.connect() as connection:
             return work(connection)
 
 
+def _whole(connection: Connection, work: Callable[[Connection], T]) -> T:
+    connection.exec_driver_sql("BEGIN")
+    try:
+        result = work(connection)
+    except BaseException:
+        if not connection.invalidated:
+            connection.exec_driver_sql("ROLLBACK")
+        raise
+    connection.exec_driver_sql("COMMIT")
+    return result
+
+
 def engine(url: str, pool_size: int, connect_timeout_s: float, statement_timeout_s: float) -> Engine:
-    """Raises SettingsError for an address that is none. JSON columns take and give encoded bytes."""
+    """Raises SettingsError for an address that is none. JSON columns take and give encoded bytes. Every statement
+    is a transaction of its own unless BEGIN stands before it: the usual case is one statement, one journey."""
     try:
         address = make_url(url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql+psycopg")
     except ArgumentError as exc:
@@ -81,7 +94,8 @@ def engine(url: str, pool_size: int, connect_timeout_s: float, statement_timeout
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=connect_timeout_s,
-        pool_pre_ping=True,
+        pool_use_lifo=True,
+        isolation_level="AUTOCOMMIT",
         hide_parameters=True,
         json_serializer=lambda encoded: encoded,
         json_deserializer=lambda encoded: encoded,
@@ -96,6 +110,15 @@ def engine(url: str, pool_size: int, connect_timeout_s: float, statement_timeout
         # The server's own limit comes first; this one is for a server that cannot even say so.
         made.answer_timeout_s = statement_timeout_s + 2.0 if statement_timeout_s else None
         return made
+
+    @event.listens_for(made, "checkout")
+    def check(connection: Any, record: Any, proxy: Any) -> None:
+        # An idle connection has nothing to say, except that its server went away. Asking the server would cost a
+        # journey each time.
+        waiting = select.poll()
+        waiting.register(connection.pgconn.socket, select.POLLIN)
+        if waiting.poll(0):
+            raise DisconnectionError
 
     return made
 

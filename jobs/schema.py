@@ -19,7 +19,8 @@ def migrate(database_url: str) -> None:
     # Statements of a migration may take as long as they need; so may waiting for another process's.
     connections = engine(database_url, pool_size=1, connect_timeout_s=10.0, statement_timeout_s=0.0)
     try:
-        with errors_as_ours(), connections.begin() as connection:
+        whole = connections.execution_options(isolation_level="READ COMMITTED")
+        with errors_as_ours(), whole.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))

@@ -2,36 +2,40 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, select, tuple_, update
+from sqlalchemy import Connection, select, text
 
 from jobs.errors import StaleAttempt
-from jobs.job import AttemptEnd, Job, JobState, Outcome, Token
+from jobs.job import AttemptEnd, Job, Outcome, Token
 from jobs.ports import Partial
-from jobs.store.ending import end_job, lockable, locked_attempt, return_or_bury, stamp_once
+from jobs.store.ending import end_job, locked_attempt, return_or_bury
 from jobs.store.intake import get_job
 from jobs.store.rows import add_tokens
 from jobs.tables import job_attempts, jobs
 
+# In the order of ids, so that two writers of the same rows wait for each other instead of deadlocking.
+_LOCK = text("""
+    SELECT jobs.id, jobs.attempt, jobs.token_count
+    FROM jobs JOIN unnest(CAST(:ids AS text[]), CAST(:attempts AS int[])) AS named (id, attempt)
+      ON jobs.id = named.id AND jobs.attempt = named.attempt
+    WHERE jobs.state = 'in_progress'
+    ORDER BY jobs.id
+    FOR UPDATE OF jobs""")
+_SAVE = text("""
+    UPDATE jobs
+    SET token_count = :count,
+        prepared_at = CASE WHEN :prepared THEN coalesce(prepared_at, now()) ELSE prepared_at END,
+        first_token_at = CASE WHEN :count > 0 THEN coalesce(first_token_at, now()) ELSE first_token_at END
+    WHERE id = :id""")
+
 
 def save_partials(connection: Connection, partials: Sequence[Partial]) -> frozenset[str]:
     named = {(partial.job_id, partial.attempt): partial for partial in partials}
-    current = tuple_(jobs.c.id, jobs.c.attempt).in_(list(named))
-    # In the order of ids, so that two writers of the same rows wait for each other instead of deadlocking.
-    rows = connection.execute(
-        lockable().where(current, jobs.c.state == JobState.IN_PROGRESS).order_by(jobs.c.id).with_for_update()
-    ).all()
+    lists = {"ids": [job_id for job_id, _ in named], "attempts": [attempt for _, attempt in named]}
+    rows = connection.execute(_LOCK, lists).all()
     for row in rows:
         partial = named[row.id, row.attempt]
         count = add_tokens(connection, row, partial.tokens)
-        connection.execute(
-            update(jobs)
-            .where(jobs.c.id == row.id)
-            .values(
-                token_count=count,
-                prepared_at=stamp_once(jobs.c.prepared_at, partial.prepared),
-                first_token_at=stamp_once(jobs.c.first_token_at, count > 0),
-            )
-        )
+        connection.execute(_SAVE, {"id": row.id, "count": count, "prepared": partial.prepared})
     stale = named.keys() - {(row.id, row.attempt) for row in rows}
     return frozenset(job_id for job_id, _ in stale)
 
@@ -43,7 +47,7 @@ def finish(connection: Connection, job_id: str, attempt: int, outcome: Outcome) 
         if _closed_as(connection, job_id, attempt, AttemptEnd.FINISHED):
             return get_job(connection, job_id)
         raise
-    end_job(
+    return end_job(
         connection,
         row,
         outcome.state,
@@ -53,7 +57,6 @@ def finish(connection: Connection, job_id: str, attempt: int, outcome: Outcome) 
         finish_reason=outcome.finish_reason,
         error=outcome.error,
     )
-    return get_job(connection, job_id)
 
 
 def give_back(
@@ -65,8 +68,7 @@ def give_back(
         if _closed_as(connection, job_id, attempt, end):
             return get_job(connection, job_id)
         raise
-    return_or_bury(connection, row, end, detail, tokens)
-    return get_job(connection, job_id)
+    return return_or_bury(connection, row, end, detail, tokens)
 
 
 def _closed_as(connection: Connection, job_id: str, attempt: int, end: AttemptEnd) -> bool:

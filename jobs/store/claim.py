@@ -1,41 +1,39 @@
 """The claim: how exactly one worker gets the next queued job."""
 
-from sqlalchemy import Connection, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, text
 
-from jobs.job import Job, JobState
+from jobs.job import Job
 from jobs.store.intake import get_job
-from jobs.store.rows import job_of, select_jobs
-from jobs.tables import job_attempts, jobs
+from jobs.store.rows import job_of, whole_jobs
+
+# One statement: it locks the next row that nobody else is taking, takes it, and opens the attempt.
+_CLAIM = text(f"""
+    WITH chosen AS (
+        SELECT id FROM jobs
+        WHERE model = :model AND state = 'queued' AND (deadline IS NULL OR deadline > now())
+        ORDER BY priority, number
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ), taken AS (
+        UPDATE jobs
+        SET state = 'in_progress', attempt = attempt + 1, worker = :worker, claimed_at = coalesce(claimed_at, now())
+        FROM chosen
+        WHERE jobs.id = chosen.id
+        RETURNING jobs.*
+    ), opened AS (
+        INSERT INTO job_attempts (job_id, number, worker, claim)
+        SELECT id, attempt, worker, CAST(:claim AS text) FROM taken
+    )
+    {whole_jobs("taken")}""")
+
+_CLAIMED = text(
+    whole_jobs() + " WHERE id = (SELECT job_id FROM job_attempts WHERE claim = :claim AND ended_at IS NULL)"
+)
 
 
 def claim_next(connection: Connection, model: str, worker: str, claim: str) -> Job | None:
-    """One statement: it locks the next row that nobody else is taking, takes it, and opens the attempt."""
-    chosen = (
-        select(jobs.c.id)
-        .where(jobs.c.model == model, jobs.c.state == JobState.QUEUED)
-        .where(or_(jobs.c.deadline.is_(None), jobs.c.deadline > func.now()))
-        .order_by(jobs.c.priority, jobs.c.number)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .cte("chosen")
-    )
-    taken = (
-        update(jobs)
-        .where(jobs.c.id == chosen.c.id)
-        .values(
-            state=JobState.IN_PROGRESS,
-            attempt=jobs.c.attempt + 1,
-            worker=worker,
-            claimed_at=func.coalesce(jobs.c.claimed_at, func.now()),
-        )
-        .returning(*jobs.c)
-        .cte("taken")
-    )
-    opened = insert(job_attempts).from_select(
-        ["job_id", "number", "worker", "claim"],
-        select(taken.c.id, taken.c.attempt, literal(worker), literal(claim)),
-    )
-    row = connection.execute(select_jobs(taken).add_cte(opened.cte("opened"))).one_or_none()
+    """`claim` is a name of this call's own, by which `claimed_by` finds what it took."""
+    row = connection.execute(_CLAIM, {"model": model, "worker": worker, "claim": claim}).one_or_none()
     if row is None:
         return None
     job = job_of(row)
@@ -46,6 +44,5 @@ def claim_next(connection: Connection, model: str, worker: str, claim: str) -> J
 
 def claimed_by(connection: Connection, claim: str) -> Job | None:
     """What an earlier `claim_next` of this name took, when its answer was lost."""
-    attempt = select(job_attempts.c.job_id).where(job_attempts.c.claim == claim, job_attempts.c.ended_at.is_(None))
-    row = connection.execute(select_jobs().where(jobs.c.id.in_(attempt))).one_or_none()
+    row = connection.execute(_CLAIMED, {"claim": claim}).one_or_none()
     return job_of(row) if row is not None else None

@@ -18,8 +18,7 @@ def cancel(connection: Connection, job_id: str, tenant: str | None) -> Job:
     row = locked_job(connection, job_id, tenant)
     if JobState(row.state).terminal:
         return get_job(connection, job_id)
-    end_job(connection, row, JobState.CANCELLED, AttemptEnd.CANCELLED)
-    return replace(get_job(connection, job_id), worker=row.worker)
+    return replace(end_job(connection, row, JobState.CANCELLED, AttemptEnd.CANCELLED), worker=row.worker)
 
 
 def extend_tokens(connection: Connection, job_id: str, tokens: Sequence[Token]) -> Job:

@@ -11,7 +11,6 @@ from sqlalchemy.dialects.postgresql import insert
 from jobs.job import AttemptEnd, Job, JobState
 from jobs.ports import WorkerRecord, WorkerStatus
 from jobs.store.ending import lockable, return_or_bury
-from jobs.store.intake import get_jobs
 from jobs.store.rows import encode
 from jobs.tables import job_attempts, jobs, workers
 
@@ -73,6 +72,5 @@ def give_back_unknown(connection: Connection, worker: str, running: Collection[s
         .where(claimed_at < func.now() - timedelta(seconds=older_than_s))
         .with_for_update(skip_locked=True, of=jobs)
     ).all()
-    for row in unknown:
-        return_or_bury(connection, row, AttemptEnd.DRAINED, "the worker never heard that its claim succeeded")
-    return list(get_jobs(connection, [row.id for row in unknown]).values())
+    why = "the worker never heard that its claim succeeded"
+    return [return_or_bury(connection, row, AttemptEnd.DRAINED, why) for row in unknown]

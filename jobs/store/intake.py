@@ -1,42 +1,50 @@
 """Jobs as clients see them: recorded, read, listed, deleted."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import Connection, Select, String, cast, delete, func, insert, literal, select
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy import Connection, delete, literal, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 
 from jobs.errors import JobNotFinished, JobNotFound
 from jobs.job import Attempt, Job, JobState, NewJob
 from jobs.ports import JobFilter
-from jobs.store.rows import attempt_of, encode, job_of, select_jobs
-from jobs.tables import job_attempts, job_blobs, jobs
+from jobs.store.rows import attempt_of, encode, job_of, select_jobs, whole_jobs
+from jobs.tables import job_attempts, jobs
+
+_INSERT = text(f"""
+    WITH inserted AS (
+        INSERT INTO jobs (id, tenant, kind, model, priority, state, request, metadata, deadline, max_attempts)
+        VALUES (:id, :tenant, :kind, :model, :priority, :state, CAST(:request AS json), CAST(:metadata AS jsonb),
+                :deadline, :max_attempts)
+        RETURNING *
+    ), referred AS (
+        INSERT INTO job_blobs (job_id, digest)
+        SELECT inserted.id, blob.digest FROM inserted, unnest(CAST(:blobs AS text[])) AS blob (digest)
+    )
+    {whole_jobs("inserted")}""")
+
+_GET = text(whole_jobs() + " WHERE id = :id AND (CAST(:tenant AS text) IS NULL OR tenant = :tenant)")
 
 
 def insert_job(connection: Connection, new: NewJob) -> Job:
-    row = insert(jobs).values(
-        id=new.id,
-        tenant=new.tenant,
-        kind=new.kind,
-        model=new.model,
-        priority=int(new.priority),
-        state=JobState.QUEUED,
-        request=encode(new.request),
-        metadata=encode(new.metadata),
-        deadline=new.deadline,
-        max_attempts=new.max_attempts,
-    )
-    inserted = row.returning(*jobs.c).cte("inserted")
-    statement = select_jobs(inserted)
-    if blobs := sorted(new.request.blobs()):
-        digests = func.unnest(cast(blobs, ARRAY(String)))
-        referred = insert(job_blobs).from_select(["job_id", "digest"], select(inserted.c.id, digests))
-        statement = statement.add_cte(referred.cte("referred"))
-    return job_of(connection.execute(statement).one())
+    values = {
+        "id": new.id,
+        "tenant": new.tenant,
+        "kind": new.kind,
+        "model": new.model,
+        "priority": int(new.priority),
+        "state": JobState.QUEUED,
+        "request": encode(new.request),
+        "metadata": encode(new.metadata),
+        "deadline": new.deadline,
+        "max_attempts": new.max_attempts,
+        "blobs": list(new.request.blobs()),
+    }
+    return job_of(connection.execute(_INSERT, values).one())
 
 
 def get_job(connection: Connection, job_id: str, tenant: str | None = None) -> Job:
-    row = connection.execute(_owned(select_jobs().where(jobs.c.id == job_id), tenant)).one_or_none()
+    row = connection.execute(_GET, {"id": job_id, "tenant": tenant}).one_or_none()
     if row is None:
         raise JobNotFound(job_id)
     return job_of(row)
@@ -71,15 +79,10 @@ def attempts(connection: Connection, job_id: str) -> list[Attempt]:
 
 
 def delete_job(connection: Connection, job_id: str, tenant: str) -> None:
-    row = connection.execute(
-        _owned(select(jobs.c.state).where(jobs.c.id == job_id), tenant).with_for_update()
-    ).one_or_none()
-    if row is None:
+    owned = select(jobs.c.state).where(jobs.c.id == job_id, jobs.c.tenant == tenant)
+    state = connection.execute(owned.with_for_update()).scalar_one_or_none()
+    if state is None:
         raise JobNotFound(job_id)
-    if not JobState(row.state).terminal:
-        raise JobNotFinished(job_id, row.state)
+    if not JobState(state).terminal:
+        raise JobNotFinished(job_id, state)
     connection.execute(delete(jobs).where(jobs.c.id == job_id))
-
-
-def _owned(statement: Select[Any], tenant: str | None) -> Select[Any]:
-    return statement if tenant is None else statement.where(jobs.c.tenant == tenant)

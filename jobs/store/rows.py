@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, func, insert, select
+from sqlalchemy import Connection, Row, Select, func, select, text
 from sqlalchemy.dialects.postgresql import JSON, aggregate_order_by
-from sqlalchemy.sql import FromClause
 
 from jobs.job import (
     Attempt,
@@ -24,7 +23,6 @@ from jobs.job import (
 from jobs.request import ChatRequest
 from jobs.tables import job_tokens, jobs
 
-encode = msgspec.json.encode
 _request = msgspec.json.Decoder(ChatRequest)
 _chunks = msgspec.json.Decoder(list[list[Token]])
 _usage = msgspec.json.Decoder(Usage)
@@ -32,19 +30,37 @@ _error = msgspec.json.Decoder(JobError)
 _metadata = msgspec.json.Decoder(dict[str, str])
 
 
-def select_jobs(source: FromClause = jobs) -> Select[Any]:
-    """Whole jobs: the columns of `source` (the table, or what a statement returned of it) and the tokens."""
+def encode(value: Any) -> str:
+    """A value as a JSON column takes it."""
+    return msgspec.json.encode(value).decode()
+
+
+def whole_jobs(source: str = "jobs") -> str:
+    """SQL for whole jobs: the columns of `source` (the table, or what a statement returned of it) and the tokens.
+
+    The statements that every job passes are written as SQL: to build them anew from expressions each time costs more
+    than to run them.
+    """
+    return f"""
+        SELECT job.*,
+               (SELECT json_agg(part.tokens ORDER BY part.first) FROM job_tokens part WHERE part.job_id = job.id)
+               AS tokens
+        FROM {source} AS job"""
+
+
+def select_jobs() -> Select[Any]:
+    """The same as an expression, for statements that are put together from parts."""
     tokens = (
         select(func.json_agg(aggregate_order_by(job_tokens.c.tokens, job_tokens.c.first), type_=JSON()))
-        .where(job_tokens.c.job_id == source.c.id)
+        .where(job_tokens.c.job_id == jobs.c.id)
         .scalar_subquery()
         .label("tokens")
     )
-    return select(source, tokens)
+    return select(jobs, tokens)
 
 
 def job_of(row: Row[Any]) -> Job:
-    """The job of a row of `select_jobs`."""
+    """The job of a row of `whole_jobs` or `select_jobs`."""
     return Job(
         id=row.id,
         tenant=row.tenant,
@@ -79,12 +95,14 @@ def attempt_of(row: Row[Any]) -> Attempt:
     )
 
 
+_ADD_TOKENS = text("INSERT INTO job_tokens (job_id, first, tokens) VALUES (:job_id, :first, CAST(:tokens AS json))")
+
+
 def add_tokens(connection: Connection, stored: Row[Any], tokens: Sequence[Token]) -> int:
     """Appends to a locked job what it has not stored yet, and returns how many tokens it has then. The first tokens
     of a job are the same whoever brings them, so only their number is compared."""
     first: int = stored.token_count
     if len(tokens) <= first:
         return first
-    chunk = encode(tokens[first:])
-    connection.execute(insert(job_tokens).values(job_id=stored.id, first=first, tokens=chunk))
+    connection.execute(_ADD_TOKENS, {"job_id": stored.id, "first": first, "tokens": encode(tokens[first:])})
     return len(tokens)

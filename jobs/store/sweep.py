@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy import Connection, delete, func, or_, select, text, update
 
 from jobs.job import AttemptEnd, Job, JobError, JobState
 from jobs.store.ending import end_job, lockable, return_or_bury
@@ -17,7 +17,6 @@ from jobs.tables import job_blobs, jobs, workers
 DEADLINE_EXCEEDED = "deadline_exceeded"
 LONGEST_RING_PAUSE_S = 300.0
 FORGET_WORKER_AFTER = timedelta(hours=1)
-RUNG = {"rung_at": func.now(), "rings": jobs.c.rings + 1}
 
 
 def take_back_lost(connection: Connection, lease_s: float, limit: int) -> list[Job]:
@@ -29,11 +28,12 @@ def take_back_lost(connection: Connection, lease_s: float, limit: int) -> list[J
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
+    connection.execute(delete(workers).where(workers.c.heartbeat_at < func.now() - FORGET_WORKER_AFTER))
+    taken = []
     for row in lost:
         detail = f"worker {row.worker} was silent for longer than {lease_s:g} s"
-        return_or_bury(connection, row, AttemptEnd.LEASE_EXPIRED, detail)
-    connection.execute(delete(workers).where(workers.c.heartbeat_at < func.now() - FORGET_WORKER_AFTER))
-    return _in_order(connection, [row.id for row in lost])
+        taken.append(return_or_bury(connection, row, AttemptEnd.LEASE_EXPIRED, detail))
+    return taken
 
 
 def due_to_ring(connection: Connection, overdue_s: float, limit: int) -> list[Job]:
@@ -47,15 +47,19 @@ def due_to_ring(connection: Connection, overdue_s: float, limit: int) -> list[Jo
         .with_for_update(skip_locked=True)
         .cte("due")
     )
-    stamped = update(jobs).where(jobs.c.id == due.c.id).values(**RUNG).returning(jobs.c.id)
+    rung = {"rung_at": func.now(), "rings": jobs.c.rings + 1}
+    stamped = update(jobs).where(jobs.c.id == due.c.id).values(**rung).returning(jobs.c.id)
     return list(get_jobs(connection, list(connection.execute(stamped).scalars())).values())
 
 
+# A row that is locked is being claimed: it needs no stamp.
+_PUBLISHED = text("""
+    WITH chosen AS (SELECT id FROM jobs WHERE id = ANY(:ids) AND state = 'queued' FOR UPDATE SKIP LOCKED)
+    UPDATE jobs SET rung_at = now(), rings = rings + 1 FROM chosen WHERE jobs.id = chosen.id""")
+
+
 def published(connection: Connection, job_ids: Sequence[str]) -> None:
-    # A row that is locked is being claimed: it needs no stamp.
-    free = select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.state == JobState.QUEUED)
-    chosen = free.with_for_update(skip_locked=True).cte("chosen")
-    connection.execute(update(jobs).where(jobs.c.id == chosen.c.id).values(**RUNG))
+    connection.execute(_PUBLISHED, {"ids": list(job_ids)})
 
 
 def fail_past_deadline(connection: Connection, limit: int) -> list[Job]:
@@ -67,12 +71,13 @@ def fail_past_deadline(connection: Connection, limit: int) -> list[Job]:
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
+    failed = []
     for row in late:
         message = f"the job was not done at its deadline, {row.deadline.isoformat()}"
         error = JobError(code=DEADLINE_EXCEEDED, message=message)
-        end_job(connection, row, JobState.FAILED, AttemptEnd.DEADLINE, error=error)
-    ran = {row.id: row.worker for row in late}
-    return [replace(job, worker=ran[job.id]) for job in _in_order(connection, list(ran))]
+        job = end_job(connection, row, JobState.FAILED, AttemptEnd.DEADLINE, error=error)
+        failed.append(replace(job, worker=row.worker))
+    return failed
 
 
 def expire(connection: Connection, retention_s: float, limit: int) -> list[str]:
@@ -90,8 +95,3 @@ def expire(connection: Connection, retention_s: float, limit: int) -> list[str]:
 def orphan_blobs(connection: Connection, digests: Sequence[str]) -> frozenset[str]:
     used = connection.execute(select(job_blobs.c.digest).where(job_blobs.c.digest.in_(digests))).scalars()
     return frozenset(digests) - frozenset(used)
-
-
-def _in_order(connection: Connection, job_ids: Sequence[str]) -> list[Job]:
-    found = get_jobs(connection, job_ids)
-    return [found[job_id] for job_id in job_ids]
