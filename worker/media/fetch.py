@@ -94,8 +94,10 @@ class Fetcher:
             if isinstance(exc.__cause__, ssl.SSLError) or isinstance(exc.__context__, ssl.SSLError):
                 raise MediaRefused(MediaCode.DOWNLOAD_FAILED, f"TLS with {target.host!r} failed: {exc}") from exc
             raise MediaUnavailable(f"{target.host!r} cannot be reached: {exc}") from exc
-        except httpcore2.ProtocolError as exc:
-            raise MediaRefused(MediaCode.DOWNLOAD_FAILED, f"{target.host!r} does not speak HTTP: {exc}") from exc
+        except httpcore2.RemoteProtocolError as exc:
+            raise MediaUnavailable(f"{target.host!r} broke off: {exc}") from exc
+        except httpcore2.LocalProtocolError as exc:
+            raise MediaRefused(MediaCode.INVALID_URL, f"image URL {str(target)!r}: {exc}") from exc
 
     def _take(self, response: httpcore2.Response, target: httpx2.URL) -> bytes | str:
         headers = {name.lower(): value for name, value in response.headers}

@@ -67,11 +67,15 @@ def open_image(data: bytes, limits: ImageLimits) -> Picture:
                 MediaCode.TOO_LARGE,
                 f"the image has {image.width} × {image.height} pixels, more than {limits.max_pixels} in all",
             )
-        return Picture(image, limits.exif_orientation)
     except UnidentifiedImageError as exc:
         raise _unidentified(data) from exc
     except _FAULTS as exc:
         raise MediaRefused(MediaCode.INVALID_FORMAT, f"the image's header is wrong: {exc}") from exc
+    try:
+        # In some formats the orientation stands behind the pixels.
+        return Picture(image, limits.exif_orientation)
+    except _FAULTS as exc:
+        raise MediaRefused(MediaCode.PARSE_ERROR, f"the {image.format} image is damaged: {exc}") from exc
 
 
 def _unidentified(data: bytes) -> MediaRefused:
