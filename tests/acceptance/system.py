@@ -158,8 +158,10 @@ class System:
     def statistics(self) -> dict[str, Any]:
         """The engine's last statistics, as its worker's heartbeat tells them."""
         pool = connect.database(self.settings, pool_size=1)
+        store = connect.job_store(pool)
         try:
-            return dict(connect.job_store(pool).workers(self.settings.lease_s)[-1].record.stats)
+            alive = eventually("a heartbeat", lambda: [w for w in store.workers(self.settings.lease_s) if w.alive])
+            return dict(alive[-1].record.stats)
         finally:
             pool.close()
 

@@ -1,5 +1,7 @@
 """Jobs that share the engine: one batch that changes at token borders, and nobody's answer depends on it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.acceptance.bodies import chat, data_url, picture
@@ -14,13 +16,14 @@ def test_32_jobs_together_share_one_batch_and_each_answer_is_as_alone(shared: Sy
         chat(
             f"What do you see, number {i}?",
             *(data_url(picture(200 + 10 * i, 150, colour)) for colour in COLOURS[: i % 3]),
-            max_tokens=60 + 10 * i,
+            max_tokens=100 + 4 * i,
         )
         for i in range(32)
     ]
     alone = [shared.wait(shared.submit(body))["output"] for body in bodies]
     before = shared.statistics()["steps_by_batch"]
-    jobs = [shared.submit(body) for body in bodies]
+    with ThreadPoolExecutor(16) as clients:
+        jobs = list(clients.map(shared.submit, bodies))
     together = [shared.wait(job)["output"] for job in jobs]
     sizes = steps_since(shared, before)
     assert together == alone

@@ -15,6 +15,12 @@ def long_answer() -> dict[str, Any]:
     return chat("Tell a long story about this.", data_url(picture()), max_tokens=1500)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(shared: System) -> str:
+    """What the answer is when nothing dies."""
+    return shared.reader(shared.submit(long_answer())).wait()
+
+
 def assert_whole(reader: Reader, text: str) -> None:
     """The reader saw every event once, in order, and the text of the undisturbed run."""
     assert reader.sequences() == list(range(len(reader.events)))
@@ -26,8 +32,7 @@ def worker_of(system: System) -> Process:
     return next(p for p in system.processes if p.name == "worker")
 
 
-def test_worker_killed_in_mid_stream_the_reader_gets_every_token_once(running: System) -> None:
-    undisturbed = running.reader(running.submit(long_answer())).wait()
+def test_worker_killed_in_mid_stream_the_reader_gets_every_token_once(running: System, undisturbed: str) -> None:
     job_id = running.submit(long_answer())
     reader = running.reader(job_id)
     reader.wait_for_tokens(40)
@@ -42,8 +47,7 @@ def test_worker_killed_in_mid_stream_the_reader_gets_every_token_once(running: S
     assert job["usage"]["completion_tokens"] == 1500
 
 
-def test_engine_killed_in_mid_stream_the_reader_gets_every_token_once(running: System) -> None:
-    undisturbed = running.reader(running.submit(long_answer())).wait()
+def test_engine_killed_in_mid_stream_the_reader_gets_every_token_once(running: System, undisturbed: str) -> None:
     job_id = running.submit(long_answer())
     reader = running.reader(job_id)
     reader.wait_for_tokens(40)
@@ -55,8 +59,7 @@ def test_engine_killed_in_mid_stream_the_reader_gets_every_token_once(running: S
     assert [a["end"] for a in running.job(job_id)["attempts"]] == ["engine_died", "finished"]
 
 
-def test_worker_terminated_in_mid_stream_another_goes_on(running: System) -> None:
-    undisturbed = running.reader(running.submit(long_answer())).wait()
+def test_worker_terminated_in_mid_stream_another_goes_on(running: System, undisturbed: str) -> None:
     job_id = running.submit(long_answer())
     reader = running.reader(job_id)
     reader.wait_for_tokens(40)
@@ -69,7 +72,7 @@ def test_worker_terminated_in_mid_stream_another_goes_on(running: System) -> Non
     assert [a["end"] for a in running.job(job_id)["attempts"]] == ["drained", "finished"]
 
 
-def test_api_killed_in_mid_stream_another_goes_on_with_the_same_log(running: System) -> None:
+def test_api_killed_in_mid_stream_another_goes_on_with_the_same_log(running: System, undisturbed: str) -> None:
     job_id = running.submit(long_answer())
     reader = running.reader(job_id)
     reader.wait_for_tokens(40)
@@ -79,7 +82,7 @@ def test_api_killed_in_mid_stream_another_goes_on_with_the_same_log(running: Sys
     running.start("api", "api", VLMQ_API_PORT=port)
     reader.wait()
     assert reader.connections > 1
-    assert_whole(reader, running.job(job_id)["output"])
+    assert_whole(reader, undisturbed)
 
 
 def test_job_whose_worker_left_for_good_is_ended_by_the_next_one_and_is_cancellable(running: System) -> None:
