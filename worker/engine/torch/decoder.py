@@ -25,18 +25,17 @@ class DecoderLayer(nn.Module):
         self._eps = config.eps
 
     def forward(
-        self, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, plan: AttentionPlan, cache: torch.Tensor
+        self, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, plan: AttentionPlan, layer: int
     ) -> torch.Tensor:
         tokens, width = hidden.shape
         normed = F.rms_norm(hidden, (width,), self.input_norm, self._eps)
         qkv = self.qkv(normed).view(tokens, -1, self._head_dim)
-        query = rotate(qkv[:, : self._heads], cos, sin)
-        key_value = qkv[:, self._heads :].view(tokens, 2, self._kv_heads, self._head_dim)
-        keys_values = torch.stack((rotate(key_value[:, 0], cos, sin), key_value[:, 1]), dim=1)
-        hidden = hidden + self.out(plan.attend(query, keys_values, cache))
+        rotate(qkv[:, : self._heads + self._kv_heads], cos, sin)
+        keys_values = qkv[:, self._heads :].view(tokens, 2, self._kv_heads, self._head_dim)
+        hidden = hidden + self.out(plan.attend(layer, qkv[:, : self._heads], keys_values))
         normed = F.rms_norm(hidden, (width,), self.mlp_norm, self._eps)
         gate, up = self.gate_up(normed).chunk(2, dim=-1)
-        return torch.add(hidden, self.down(F.silu(gate) * up))
+        return torch.add(hidden, self.down(F.silu(gate).mul_(up)))
 
 
 class Decoder(nn.Module):
@@ -56,13 +55,12 @@ class Decoder(nn.Module):
         positions: torch.Tensor,
         rope: tuple[torch.Tensor, torch.Tensor],
         plan: AttentionPlan,
-        caches: torch.Tensor,
     ) -> torch.Tensor:
-        """`[T, hidden]` → `[T, hidden]` after the final norm. `caches` is `[layers, pages, 2, page_size, …]`."""
+        """`[T, hidden]` → `[T, hidden]` after the final norm."""
         cos, sin = (table.index_select(0, positions)[:, None] for table in rope)
         hidden = embeds
-        for layer, cache in zip(self.layers, caches, strict=True):
-            hidden = layer(hidden, cos, sin, plan, cache)
+        for i, layer in enumerate(self.layers):
+            hidden = layer(hidden, cos, sin, plan, i)
         return F.rms_norm(hidden, (hidden.shape[1],), self.norm, self._eps)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -70,10 +68,11 @@ class Decoder(nn.Module):
         return logits.float()
 
 
-def rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """RoPE on `[T, heads, head_dim]`, the two halves of a head being the parts of the rotated pairs. The sign of the
-    first half is in `sin` already, so that a roll takes the place of split, negate and join."""
-    return torch.addcmul(heads * cos, heads.roll(heads.shape[-1] // 2, dims=-1), sin)
+def rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
+    """RoPE in place on `[T, heads, head_dim]`, the two halves of a head being the parts of the rotated pairs. The sign
+    of the first half is in `sin` already, so that a roll takes the place of split, negate and join."""
+    rolled = heads.roll(heads.shape[-1] // 2, dims=-1)
+    heads.mul_(cos).addcmul_(rolled, sin)
 
 
 def rope_tables(config: DecoderConfig, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from worker.engine.config import InternVLConfig, load_config
-from worker.engine.torch.attention import AttentionBackend, SdpaAttention
+from worker.engine.torch.attention import AttentionBackend, PagedAttention
 from worker.engine.torch.batch import ForwardBatch
 from worker.engine.torch.decoder import Decoder, rope_tables
+from worker.engine.torch.dense_decode import DenseDecode
+from worker.engine.torch.gathered_decode import GatheredDecode
 from worker.engine.torch.vision import Vision
 from worker.engine.torch.weights import has_own_head, load_weights
 
@@ -43,7 +45,6 @@ class InternVL:
         self._vision = parts.vision
         self._decoder = parts.decoder
         self._rope = rope_tables(config.decoder, device, dtype)
-        self._caches = torch.empty(0)
         self._attention: AttentionBackend | None = None
 
     @classmethod
@@ -69,10 +70,17 @@ class InternVL:
 
     def allocate_cache(self, pages: int, page_size: int) -> None:
         d = self.config.decoder
-        # One page more than asked for: see attention.py.
+        # One page more than asked for: see GatheredDecode.
         shape = (d.layers, pages + 1, 2, page_size, d.kv_heads, d.head_dim)
-        self._caches = torch.zeros(shape, device=self.device, dtype=self.dtype)
-        self._attention = SdpaAttention(page_size, zero_page=pages, dtype=self.dtype)
+        caches = torch.zeros(shape, device=self.device, dtype=self.dtype)
+        dense = self.device.type == "cpu" and self.dtype == torch.float32
+        self._attention = PagedAttention(caches, DenseDecode(caches) if dense else GatheredDecode(caches))
+
+    @property
+    def _backend(self) -> AttentionBackend:
+        if self._attention is None:
+            raise RuntimeError("no KV cache: allocate_cache comes first")
+        return self._attention
 
     def cache_bytes_per_page(self, page_size: int) -> int:
         d = self.config.decoder
@@ -81,7 +89,7 @@ class InternVL:
     @torch.inference_mode()
     def copy_pages(self, sources: list[int], targets: list[int]) -> None:
         if sources:
-            self._caches[:, targets] = self._caches[:, sources]
+            self._backend.copy_pages(sources, targets)
 
     @torch.inference_mode()
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
@@ -94,10 +102,8 @@ class InternVL:
 
     @torch.inference_mode()
     def forward(self, embeds: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
-        if self._attention is None:
-            raise RuntimeError("forward before allocate_cache")
-        plan = self._attention.plan(batch)
-        hidden: torch.Tensor = self._decoder(embeds, batch.positions, self._rope, plan, self._caches)
+        plan = self._backend.plan(batch)
+        hidden: torch.Tensor = self._decoder(embeds, batch.positions, self._rope, plan)
         return hidden
 
     @torch.inference_mode()

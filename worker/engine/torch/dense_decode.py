@@ -1,0 +1,210 @@
+"""Decode attention for a CPU in fp32: keeps a dense copy of the keys and values of the sequences in decode.
+
+Gathering pages costs as much as attention itself there. A sequence's copy is made from its pages when it starts to
+decode and then grows by its own tokens, so a copy always equals the pages that it was made from.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+
+# Tokens that a copy has room for: this, doubled as often as needed. Sequences of one room attend in one call, so a
+# long sequence costs its short companions nothing.
+_LEAST_ROOM = 256
+# Lengths are rounded up to this, so that shapes change seldom.
+_STRIDE = 16
+
+# The pages that hold a sequence's first tokens, and how many tokens these are.
+_Prefix = tuple[tuple[int, ...], int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoding:
+    """A sequence of the batch: `index` is its place there, `kept` names what a copy of it must hold already."""
+
+    index: int
+    pages: tuple[int, ...]
+    kv_len: int
+    page_size: int
+
+    @property
+    def kept(self) -> _Prefix:
+        return self._prefix(self.kv_len - 1)
+
+    @property
+    def grown(self) -> _Prefix:
+        return self._prefix(self.kv_len)
+
+    def _prefix(self, tokens: int) -> _Prefix:
+        return self.pages[: -(-tokens // self.page_size)], tokens
+
+
+@dataclass(slots=True)
+class _Copies:
+    """Copies with room for `room` tokens each, one per row; `held` names what each row holds, None when its pages were
+    written since. `data` is `[layers, 2, rows, kv_heads, room, head_dim]`, zero behind a sequence's last token."""
+
+    room: int
+    data: torch.Tensor
+    held: list[_Prefix | None] = field(default_factory=list)
+
+    def append(self, sequences: list[_Decoding], caches: torch.Tensor) -> list[_Decoding]:
+        """Makes copies of these sequences behind all others, and returns them in the order of their rows."""
+        first = len(self.held)
+        self._make_rows(first + len(sequences))
+        for row, sequence in enumerate(sequences, first):
+            self._fill(row, sequence, caches)
+        self.held += [sequence.grown for sequence in sequences]
+        return sequences
+
+    def place(self, sequences: list[_Decoding], caches: torch.Tensor) -> list[_Decoding]:
+        """Gives these sequences the first rows, keeping the copies that are still right, making the others, and
+        dropping those of all other sequences. Returns the sequences in the order of their rows."""
+        by_prefix: defaultdict[_Prefix, list[int]] = defaultdict(list)
+        for row, prefix in enumerate(self.held):
+            if prefix is not None:
+                by_prefix[prefix].append(row)
+        rows: dict[int, _Decoding] = {}
+        homeless = []
+        for sequence in sequences:
+            candidates = by_prefix.get(sequence.kept)
+            if candidates:
+                rows[candidates.pop()] = sequence
+            else:
+                homeless.append(sequence)
+        self._make_rows(len(sequences))
+        gaps = [row for row in range(len(sequences)) if row not in rows]
+        for row in [row for row in rows if row >= len(sequences)]:
+            gap = gaps.pop()
+            self.data[:, :, gap] = self.data[:, :, row]
+            rows[gap] = rows.pop(row)
+        for gap, sequence in zip(gaps, homeless, strict=True):
+            self._fill(gap, sequence, caches)
+            rows[gap] = sequence
+        placed = [rows[row] for row in range(len(sequences))]
+        self.held = [sequence.grown for sequence in placed]
+        return placed
+
+    def _make_rows(self, rows: int) -> None:
+        if rows <= self.data.shape[2]:
+            return
+        layers, halves, old, *rest = self.data.shape
+        data = self.data.new_zeros(layers, halves, rows, *rest)
+        data[:, :, :old] = self.data
+        self.data = data
+
+    def _fill(self, row: int, sequence: _Decoding, caches: torch.Tensor) -> None:
+        pages, tokens = sequence.kept
+        # [layers, pages, 2, page_size, kv_heads, head_dim] → [layers, 2, kv_heads, tokens, head_dim]
+        gathered = caches[:, list(pages)].permute(0, 2, 4, 1, 3, 5).flatten(3, 4)
+        self.data[:, :, row, :, :tokens] = gathered[:, :, :, :tokens]
+        self.data[:, :, row, :, tokens:] = 0.0
+
+
+class DenseDecode:
+    """See DecodeAttention. A copy lives as long as its sequence is in every step that knows any of its sequences: a
+    step of newcomers alone (a prompt's last token, say) costs the others nothing. The copies take at most twice the
+    memory of the pages that they are made from."""
+
+    def __init__(self, caches: torch.Tensor) -> None:
+        self._caches = caches
+        self._page_size = caches.shape[3]
+        self._copies: dict[int, _Copies] = {}
+
+    def forget(self, pages: Iterable[int]) -> None:
+        written = set(pages)
+        for copies in self._copies.values():
+            copies.held = [p if p is not None and written.isdisjoint(p[0]) else None for p in copies.held]
+
+    def plan(self, pages: torch.Tensor, kv_lens: list[int]) -> "DensePlan":
+        sequences = [
+            _Decoding(index, tuple(row), kv_len, self._page_size)
+            for index, (row, kv_len) in enumerate(zip(pages.tolist(), kv_lens, strict=True))
+        ]
+        by_room: defaultdict[int, list[_Decoding]] = defaultdict(list)
+        for sequence in sequences:
+            by_room[_room(sequence.kv_len)].append(sequence)
+        held = {prefix for copies in self._copies.values() for prefix in copies.held}
+        newcomers = held.isdisjoint(sequence.kept for sequence in sequences)
+        if not newcomers:
+            self._copies = {room: copies for room, copies in self._copies.items() if room in by_room}
+        groups = []
+        for room, members in by_room.items():
+            copies = self._copies.get(room) or self._new_copies(room)
+            first = len(copies.held) if newcomers else 0
+            placed = copies.append(members, self._caches) if newcomers else copies.place(members, self._caches)
+            self._copies[room] = copies
+            groups.append(_group(copies, first, placed, alone=len(by_room) == 1))
+        return DensePlan(groups)
+
+    def _new_copies(self, room: int) -> _Copies:
+        layers, _, _, _, kv_heads, head_dim = self._caches.shape
+        return _Copies(room, self._caches.new_zeros(layers, 2, 0, kv_heads, room, head_dim))
+
+
+def _room(tokens: int) -> int:
+    room = _LEAST_ROOM
+    while room < tokens:
+        room *= 2
+    return room
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The sequences of one room, in the order of their rows, which start at `first`. `order` are their places in the
+    batch, None when the batch has the same order. `writes` are the places of the new keys and values in a layer's data
+    seen as `[tokens, head_dim]`; `mask` is `[sequences × kv_heads, 1, length]`, 0 or -inf."""
+
+    data: torch.Tensor
+    first: int
+    order: torch.Tensor | None
+    writes: torch.Tensor
+    mask: torch.Tensor
+
+
+def _group(copies: _Copies, first: int, placed: list[_Decoding], alone: bool) -> _Group:
+    _, _, rows, kv_heads, room, _ = copies.data.shape
+    order = [sequence.index for sequence in placed]
+    kv_lens = torch.tensor([sequence.kv_len for sequence in placed])
+    length = min(-(-int(kv_lens.max()) // _STRIDE) * _STRIDE, room)
+    mask = torch.zeros(len(placed), length).masked_fill_(torch.arange(length) >= kv_lens[:, None], float("-inf"))
+    half = torch.arange(2)[None, :, None] * (rows * kv_heads * room)
+    head = torch.arange(first * kv_heads, (first + len(placed)) * kv_heads).view(-1, 1, kv_heads) * room
+    return _Group(
+        data=copies.data,
+        first=first,
+        order=None if alone and order == list(range(len(placed))) else torch.tensor(order),
+        writes=(half + head + (kv_lens - 1)[:, None, None]).flatten(),
+        mask=mask.repeat_interleave(kv_heads, dim=0)[:, None],
+    )
+
+
+class DensePlan:
+    """See DecodePlan."""
+
+    def __init__(self, groups: list[_Group]) -> None:
+        self._groups = groups
+
+    def attend(self, layer: int, query: torch.Tensor, keys_values: torch.Tensor) -> torch.Tensor:
+        first = self._groups[0]
+        if first.order is None:
+            return _attend(first, layer, query, keys_values)
+        out = query.new_empty(query.shape[0], query.shape[1] * query.shape[2])
+        for group in self._groups:
+            attended = _attend(group, layer, query[group.order], keys_values[group.order])
+            out.index_copy_(0, group.order, attended)  # type: ignore[arg-type]
+        return out
+
+
+def _attend(group: _Group, layer: int, query: torch.Tensor, keys_values: torch.Tensor) -> torch.Tensor:
+    data = group.data[layer]
+    sequences, _, head_dim = query.shape
+    data.view(-1, head_dim).index_copy_(0, group.writes, keys_values.reshape(-1, head_dim))
+    used = data[:, group.first : group.first + sequences].flatten(1, 2)[:, :, : group.mask.shape[2]]
+    keys, values = used[0], used[1]
+    # The heads that share a key head are its queries: grouped-query attention without copies of the keys.
+    grouped = query.reshape(keys.shape[0], -1, head_dim)
+    scores = torch.baddbmm(group.mask, grouped, keys.transpose(1, 2), alpha=head_dim**-0.5)
+    return torch.bmm(scores.softmax(dim=-1), values).view(sequences, -1)
