@@ -1,0 +1,367 @@
+"""What becomes of a job, whatever happens to it: the use case over fakes of everything around it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from jobs.errors import StoreUnavailable
+from jobs.events import Delta, Ended, log_of
+from jobs.job import AttemptEnd, FinishReason, Job, JobState, Token
+from jobs.request import ChatRequest, ImagePart, Message, Role, Sampling, TextPart
+from tests.fakes.blobs import FakeBlobs
+from tests.fakes.engine import FakeEngine
+from tests.fakes.event_log import FakeEventLog
+from tests.fakes.queue import FakeQueue
+from tests.fakes.store import FakeJobStore
+from tests.fixtures.jobs import new_job
+from worker.detokenizer import Detokenizers
+from worker.engine.config import TilingConfig
+from worker.engine.generation import Finish
+from worker.live_job import EndKind, LiveJobs
+from worker.media.fetch import Fetcher, FetchLimits
+from worker.media.files import FileRoots
+from worker.media.image import ImageLimits
+from worker.media.network import HostRule
+from worker.media.sources import Sources
+from worker.partials import Partials
+from worker.prepare import Geometry, Preparer, RequestLimits
+from worker.prompt import PromptBuilder
+from worker.publisher import Publisher
+from worker.run_job import Identity, JobRunner
+from worker.tokenizer import ChatTokenizer
+
+pytestmark = pytest.mark.unit
+
+VOCAB = 2048
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> ChatTokenizer:
+    return ChatTokenizer.load(tiny_model)
+
+
+class MovableStore(FakeJobStore):
+    """`down`: how many of the next writes of an end fail."""
+
+    down = 0
+
+    def finish(self, *args, **kwargs):
+        if self.down:
+            self.down -= 1
+            raise StoreUnavailable("restarting")
+        return super().finish(*args, **kwargs)
+
+
+@dataclass
+class Bench:
+    """A worker of fakes."""
+
+    store: MovableStore
+    log: FakeEventLog
+    queue: FakeQueue
+    engine: FakeEngine
+    blobs: FakeBlobs
+    live_jobs: LiveJobs
+    publisher: Publisher
+    runner: JobRunner
+    tokenizer: ChatTokenizer
+
+    def submit(self, *parts, **values) -> str:
+        request_keys = ("max_tokens", "stop", "logprobs")
+        wanted = {key: values.pop(key) for key in request_keys if key in values}
+        message = Message(Role.USER, parts or (TextPart("Hello"),))
+        request = ChatRequest((message,), Sampling(seed=7, temperature=0.0), **({"max_tokens": 8} | wanted))
+        return self.store.insert(new_job(model="tiny", request=request, **values)).id
+
+    def run(self, job_id: str) -> Job:
+        self.runner.answer(job_id)
+        return self.store.get(job_id)
+
+    def start(self, job_id: str) -> threading.Thread:
+        """Runs on a thread until the engine has the job."""
+        thread = threading.Thread(target=self.runner.answer, args=(job_id,))
+        had = len(self.engine.submitted)
+        thread.start()
+        eventually(lambda: len(self.engine.submitted) > had)
+        return thread
+
+    def ids(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text)
+
+    def ended_log(self, job_id: str) -> list:
+        eventually(lambda: self.log.read(job_id) and isinstance(self.log.read(job_id)[-1], Ended))
+        return self.log.read(job_id)
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def bench(tokenizer: ChatTokenizer, tmp_path: Path) -> Iterator[Bench]:
+    store, log, queue, engine, blobs = MovableStore(), FakeEventLog(), FakeQueue(), FakeEngine(), FakeBlobs()
+    live_jobs = LiveJobs()
+    publisher, partials = Publisher(log, 0.005), Partials(store, live_jobs, 60)
+    limits = FetchLimits(max_bytes=1000, max_redirects=1, connect_s=1, read_s=1, total_s=1)
+    fetcher = Fetcher(HostRule.of(["80"], ["127.0.0.1:1"]), limits)
+    sources = Sources(blobs, FileRoots([], 1000), fetcher, 1_000_000)
+    preparer = Preparer(
+        sources,
+        PromptBuilder(tokenizer, VOCAB, 16, 4096),
+        Geometry(TilingConfig(1, 12, True), 112),
+        RequestLimits(max_images=2, max_tiles=14, image=ImageLimits(1_000_000)),
+        threads=2,
+    )
+    identity = Identity("me", "tiny", Detokenizers(tokenizer), (tokenizer.id_of("<|im_end|>"),))
+    runner = JobRunner(identity, store, queue, engine, preparer, publisher, partials, live_jobs, media_backoff_s=0.01)
+    publisher.start()
+    partials.start()
+    yield Bench(store, log, queue, engine, blobs, live_jobs, publisher, runner, tokenizer)
+    runner.abandon()
+    partials.close()
+    publisher.close(5)
+    preparer.close()
+
+
+def test_answer_that_stops_is_completed_with_usage_and_a_whole_log(bench):
+    end = bench.tokenizer.id_of("<|im_end|>")
+    bench.engine.script, bench.engine.finish = [*bench.ids("Hi!"), end], Finish.STOP
+    job = bench.run(bench.submit())
+    assert (job.state, job.finish_reason, job.text) == (JobState.COMPLETED, FinishReason.STOP, "Hi!")
+    assert job.usage.completion_tokens == len(job.tokens) == len(bench.ids("Hi!")) + 1
+    assert job.usage.prompt_tokens == len(bench.engine.submitted[0].prompt_ids)
+    assert job.usage.cached_tokens == 3
+    assert bench.ended_log(job.id) == log_of(job)
+
+
+def test_answer_of_max_tokens_is_incomplete(bench):
+    bench.engine.script = bench.ids("a b c d e f g h i j k")[:8]
+    job = bench.run(bench.submit(max_tokens=8))
+    assert (job.state, job.finish_reason, len(job.tokens)) == (JobState.INCOMPLETE, FinishReason.LENGTH, 8)
+
+
+def test_stop_string_ends_the_answer_and_frees_the_slot(bench):
+    bench.engine.script, bench.engine.finish = bench.ids("one two three four"), None
+    job = bench.run(bench.submit(stop=("thr",), max_tokens=100))
+    assert (job.state, job.text) == (JobState.COMPLETED, "one two ")
+    assert bench.engine.cancelled == [f"{job.id}:1"]
+
+
+def test_bell_without_a_waiting_job_does_nothing(bench):
+    bench.runner.answer("job_gone")
+    assert bench.engine.submitted == []
+
+
+def test_bell_runs_the_next_job_whichever_it_named(bench):
+    first, second = bench.submit(), bench.submit()
+    bench.engine.script = bench.ids("abcdefgh")[:8]
+    bench.runner.answer(second)
+    assert bench.store.get(first).state.terminal
+    assert bench.store.get(second).state is JobState.QUEUED
+
+
+def test_image_travels_as_tiles_with_virtual_ids(bench):
+    out = BytesIO()
+    Image.new("RGB", (200, 100), "red").save(out, "PNG")
+    part = ImagePart(f"blob:{bench.blobs.put(out.getvalue())}")
+    bench.engine.script = bench.ids("abcdefgh")
+    job = bench.run(bench.submit(part, TextPart("What?")))
+    generation = bench.engine.submitted[0]
+    assert [image.tiles for image in generation.images] == [3]
+    assert [i for i in generation.prompt_ids if i >= VOCAB] == list(range(VOCAB, VOCAB + 48))
+    assert job.usage.image_tokens == 48
+
+
+@pytest.mark.parametrize(
+    ("parts", "code"),
+    [
+        ((ImagePart("blob:" + "0" * 64), TextPart("x")), "image_file_not_found"),
+        ((ImagePart("file:///etc/passwd"), TextPart("x")), "invalid_image_url"),
+        ((ImagePart("http://127.0.0.1/x"), TextPart("x")), "invalid_image_url"),
+        ((ImagePart("data:image/png;base64,x"), TextPart("x")), "invalid_image_url"),
+        ((ImagePart("a"), ImagePart("b"), ImagePart("c")), "too_many_images"),
+        ((ImagePart("blob:x"), TextPart("<image> <image>")), "invalid_prompt"),
+        ((TextPart("word " * 9000),), "context_length_exceeded"),
+    ],
+)
+def test_request_that_can_never_run_fails_with_its_code(bench, parts, code):
+    job = bench.run(bench.submit(*parts))
+    assert (job.state, job.error.code, job.error.param) == (JobState.FAILED, code, "messages")
+    assert bench.engine.submitted == []
+    assert isinstance(bench.ended_log(job.id)[-1], Ended)
+
+
+def test_images_of_too_many_tiles_fail_with_the_numbers(bench):
+    out = BytesIO()
+    Image.new("RGB", (400, 300), "red").save(out, "PNG")
+    part = ImagePart(f"blob:{bench.blobs.put(out.getvalue())}")
+    job = bench.run(bench.submit(part, part, TextPart("x")))
+    assert job.error.code == "image_too_large"
+    assert "26 tiles, more than 14" in job.error.message
+
+
+def test_media_host_that_is_away_gives_the_job_back_and_at_last_fails_it(bench):
+    job_id = bench.submit(ImagePart("http://127.0.0.1:1/x.png"), TextPart("x"), max_attempts=2)
+    job = bench.run(job_id)
+    assert (job.state, job.losses) == (JobState.QUEUED, 1)
+    assert bench.store.attempts(job_id)[0].end is AttemptEnd.MEDIA_UNAVAILABLE
+    assert bench.queue.rung == [("tiny", job_id)]
+    job = bench.run(job_id)
+    assert (job.state, job.error.code) == (JobState.FAILED, "failed_to_download_image")
+
+
+def test_engine_that_refuses_fails_the_job_with_its_code(bench):
+    job_id = bench.submit()
+    thread = bench.start(job_id)
+    bench.engine.sinks[f"{job_id}:1"].on_refused("context_length_exceeded", "too long by 5")
+    thread.join(10)
+    job = bench.store.get(job_id)
+    assert (job.state, job.error.code, job.error.message) == (
+        *(JobState.FAILED, "context_length_exceeded"),
+        "too long by 5",
+    )
+
+
+def test_engine_that_dies_gives_the_job_back_with_its_tokens_and_the_next_attempt_continues(bench):
+    ids = bench.ids("one two three four five six")[:8]
+    job_id = bench.submit()
+    thread = bench.start(job_id)
+    bench.engine.say(f"{job_id}:1", ids[:3])
+    bench.engine.sinks[f"{job_id}:1"].on_engine_died("killed by SIGKILL")
+    thread.join(10)
+    job = bench.store.get(job_id)
+    assert (job.state, job.losses, [t.id for t in job.tokens]) == (JobState.QUEUED, 1, ids[:3])
+    bench.engine.script = ids
+    job = bench.run(job_id)
+    assert bench.engine.submitted[1].generated == ids[:3]
+    assert (job.state, [t.id for t in job.tokens]) == (JobState.INCOMPLETE, ids)
+    assert bench.ended_log(job_id) == log_of(job)
+
+
+def test_tokens_published_but_not_stored_are_continued_from(bench):
+    ids = bench.ids("one two three four five six")[:8]
+    job_id = bench.submit()
+    job = bench.store.claim("tiny", "dead")
+    published = [*log_of(job), *(Delta(Token(i, bench.tokenizer.whole.decode([i]))) for i in ids[:5])]
+    bench.log.open(job_id, 1, published)
+    bench.store.give_back(job_id, 1, AttemptEnd.LEASE_EXPIRED, "", ())
+    bench.engine.script = ids
+    job = bench.run(job_id)
+    assert bench.engine.submitted[0].generated == ids[:5]
+    assert [t.id for t in job.tokens] == ids
+    assert bench.ended_log(job_id)[: len(published)] == published
+
+
+def test_continuation_that_has_all_its_tokens_ends_without_the_engine(bench):
+    ids = bench.ids("one two three four five six")[:8]
+    job_id = bench.submit()
+    bench.store.claim("tiny", "dead")
+    bench.store.give_back(job_id, 1, AttemptEnd.LEASE_EXPIRED, "", [Token(i, "x") for i in ids])
+    job = bench.run(job_id)
+    assert (job.state, job.finish_reason, len(job.tokens)) == (JobState.INCOMPLETE, FinishReason.LENGTH, 8)
+    assert bench.engine.submitted == []
+
+
+def test_cancelled_job_is_stopped_and_not_written(bench):
+    job_id = bench.submit()
+    thread = bench.start(job_id)
+    bench.engine.say(f"{job_id}:1", bench.ids("one"))
+    bench.store.cancel(job_id)
+    bench.live_jobs.stop(job_id, EndKind.NOT_OURS)
+    thread.join(10)
+    assert bench.store.get(job_id).state is JobState.CANCELLED
+    assert bench.engine.cancelled == [f"{job_id}:1"]
+    assert bench.live_jobs.all() == []
+
+
+def test_answer_of_a_superseded_attempt_is_dropped(bench):
+    job_id = bench.submit()
+    thread = bench.start(job_id)
+    bench.store.give_back(job_id, 1, AttemptEnd.LEASE_EXPIRED, "", ())
+    bench.engine.say(f"{job_id}:1", bench.ids("abcdefghij")[:8], Finish.LENGTH)
+    thread.join(10)
+    assert bench.store.get(job_id).state is JobState.QUEUED
+
+
+def test_deadline_that_passes_while_running_fails_the_job_and_frees_the_slot(bench):
+    job_id = bench.submit(deadline=datetime.now(UTC) + timedelta(seconds=0.3))
+    bench.runner.answer(job_id)
+    job = bench.store.get(job_id)
+    assert (job.state, job.error.code) == (JobState.FAILED, "deadline_exceeded")
+    assert bench.engine.cancelled == [f"{job_id}:1"]
+
+
+def test_drain_gives_running_jobs_back_without_a_loss_and_passes_bells_on(bench):
+    job_id = bench.submit()
+    thread = bench.start(job_id)
+    bench.engine.say(f"{job_id}:1", bench.ids("one"))
+    bench.runner.stop_claiming()
+    bench.runner.answer("job_next")
+    bench.runner.give_all_back()
+    thread.join(10)
+    job = bench.store.get(job_id)
+    assert (job.state, job.losses, len(job.tokens)) == (JobState.QUEUED, 0, len(bench.ids("one")))
+    assert bench.store.attempts(job_id)[0].end is AttemptEnd.DRAINED
+    assert bench.queue.rung == [("tiny", "job_next"), ("tiny", job_id)]
+
+
+def test_unexpected_fault_gives_the_job_back_as_a_loss_until_it_is_quarantined(bench):
+    bench.engine.fault = RuntimeError("boom")
+    job_id = bench.submit(max_attempts=2)
+    assert bench.run(job_id).losses == 1
+    job = bench.run(job_id)
+    assert (job.state, job.error.code) == (JobState.FAILED, "too_many_attempts")
+    assert bench.store.attempts(job_id)[0].detail == "RuntimeError: boom"
+    assert isinstance(bench.ended_log(job_id)[-1], Ended)
+
+
+def test_end_is_written_when_the_database_is_back(bench):
+    bench.store.down = 1
+    bench.engine.script = bench.ids("abcdefghij")[:8]
+    assert bench.run(bench.submit()).state is JobState.INCOMPLETE
+
+
+def test_tenants_do_not_share_cached_prefixes(bench):
+    bench.engine.script = bench.ids("abcdefghij")[:8]
+    for tenant in ("default", "a", "b", "a"):
+        bench.run(bench.submit(tenant=tenant))
+    salts = [generation.salt for generation in bench.engine.submitted]
+    assert salts[0] == 0
+    assert salts[1] == salts[3] != salts[2]
+
+
+def test_sampling_travels_whole(bench):
+    asked = Sampling(
+        seed=9, temperature=0.5, top_p=0.9, top_k=5, min_p=0.1, repetition_penalty=1.1, presence_penalty=0.2,
+        frequency_penalty=0.3, logit_bias={5: -1.0},
+    )  # fmt: skip
+    request = ChatRequest((Message(Role.USER, (TextPart("x"),)),), asked, max_tokens=3, logprobs=2)
+    job_id = bench.store.insert(replace(new_job(model="tiny"), request=request)).id
+    bench.engine.script = bench.ids("abc")[:3]
+    bench.runner.answer(job_id)
+    sent = bench.engine.submitted[0].sampling
+    assert {name: getattr(sent, name) for name in asked.__struct_fields__} == {
+        name: getattr(asked, name) for name in asked.__struct_fields__
+    }
+    assert sent.logprobs == 2
+
+
+def test_timeline_is_stamped_while_the_job_runs(bench):
+    job_id = bench.submit()
+    thread = bench.start(job_id)
+    eventually(lambda: bench.store.get(job_id).timeline.prepared_at)
+    assert bench.store.get(job_id).timeline.first_token_at is None
+    bench.engine.say(f"{job_id}:1", bench.ids("one"))
+    eventually(lambda: bench.store.get(job_id).timeline.first_token_at)
+    bench.engine.say(f"{job_id}:1", bench.ids("abcdefghij")[:8], Finish.LENGTH)
+    thread.join(10)
