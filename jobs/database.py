@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import psycopg
 import sqlalchemy
 from psycopg.abc import PQGen
-from sqlalchemy import Connection, Engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -81,16 +81,16 @@ def _whole(connection: Connection, work: Callable[[Connection], T]) -> T:
 def engine(url: str, pool_size: int, connect_timeout_s: float, statement_timeout_s: float) -> Engine:
     """Raises SettingsError for an address that is none. JSON columns take and give encoded bytes. Every statement
     is a transaction of its own unless BEGIN stands before it: the usual case is one statement, one journey."""
-    try:
-        address = make_url(url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql+psycopg")
-    except ArgumentError as exc:
-        raise SettingsError("database_url (environment VLMQ_DATABASE_URL) is not a postgresql:// URL") from exc
-    limits = "".join(
-        f" -c {name}={int(statement_timeout_s * 1000)}"
-        for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
-    )
+    limits = {
+        "timezone": "UTC",
+        "statement_timeout": f"{int(statement_timeout_s * 1000)}",
+        "lock_timeout": f"{int(statement_timeout_s * 1000)}",
+        # For a process that froze in the middle of a transaction: its locks are in the way of the others.
+        "idle_in_transaction_session_timeout": f"{int(statement_timeout_s * 2000)}",
+    }
+    options = "".join(f" -c {name}={value}" for name, value in limits.items())
     made = sqlalchemy.create_engine(
-        address,
+        _address(url),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=connect_timeout_s,
@@ -103,7 +103,7 @@ def engine(url: str, pool_size: int, connect_timeout_s: float, statement_timeout
 
     @event.listens_for(made, "do_connect")
     def connect(dialect: Any, record: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _TimedConnection:
-        kwargs["options"] = str(kwargs.get("options", "")) + " -c timezone=UTC" + limits
+        kwargs["options"] = str(kwargs.get("options", "")) + options
         kwargs.setdefault("application_name", "vlmq")
         kwargs.setdefault("connect_timeout", max(2, round(connect_timeout_s)))
         made = _TimedConnection.connect(*args, **kwargs)
@@ -121,6 +121,15 @@ def engine(url: str, pool_size: int, connect_timeout_s: float, statement_timeout
             raise DisconnectionError
 
     return made
+
+
+def _address(url: str) -> URL:
+    with contextlib.suppress(ArgumentError):
+        address = make_url(url.replace("postgres://", "postgresql://", 1))
+        if address.get_backend_name() == "postgresql":
+            return address.set(drivername="postgresql+psycopg")
+    # The URL is not shown: it may hold a password.
+    raise SettingsError("database_url (environment VLMQ_DATABASE_URL) is not a postgresql:// URL")
 
 
 @contextlib.contextmanager

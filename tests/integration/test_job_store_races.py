@@ -1,0 +1,131 @@
+"""Many at once at one PostgreSQL: nobody gets what another has, and a job ends once."""
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+
+from jobs.database import Database
+from jobs.errors import StaleAttempt
+from jobs.job import AttemptEnd, Job, JobState, Outcome, Token
+from jobs.ports import Partial
+from jobs.store import PostgresJobStore
+from jobs.store.claim import claim_next, claimed_by
+from tests.fixtures.jobs import new_job
+
+pytestmark = pytest.mark.integration
+
+THREADS = 8
+TOKENS = tuple(Token(number, "x") for number in range(50))
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = Database(database_url, pool_size=THREADS)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def store(database: Database) -> PostgresJobStore:
+    return PostgresJobStore(database)
+
+
+def claim_all(store: PostgresJobStore, worker: str) -> list[str]:
+    claimed = []
+    while job := store.claim("tiny", worker):
+        claimed.append(job.id)
+    return claimed
+
+
+def test_eight_threads_claim_two_hundred_jobs_none_twice(store: PostgresJobStore) -> None:
+    ids = {store.insert(new_job()).id for _ in range(200)}
+    with ThreadPoolExecutor(THREADS) as pool:
+        claims = list(pool.map(lambda number: claim_all(store, f"w{number}"), range(THREADS)))
+    assert Counter(job_id for claimed in claims for job_id in claimed) == Counter(ids)
+    for number, claimed in enumerate(claims):
+        assert {job.worker for job in store.get_many(claimed).values()} <= {f"w{number}"}
+
+
+def test_cancel_racing_finish_leaves_exactly_one_terminal_state(store: PostgresJobStore) -> None:
+    for _ in range(40):
+        store.insert(new_job())
+        job = store.claim("tiny", "w")
+        assert job is not None
+        with ThreadPoolExecutor(2) as pool:
+            cancel = pool.submit(store.cancel, job.id)
+            finish = pool.submit(_finish, store, job)
+        end = store.get(job.id).state
+        assert cancel.result().state == end
+        assert finish.result() == (JobState.COMPLETED if end == JobState.COMPLETED else None)
+        assert [attempt.end for attempt in store.attempts(job.id)] == [
+            AttemptEnd.FINISHED if end == JobState.COMPLETED else AttemptEnd.CANCELLED
+        ]
+
+
+def test_everything_at_once_ends_every_job_once_with_all_its_tokens(store: PostgresJobStore) -> None:
+    ids = [store.insert(new_job(max_attempts=1000)).id for _ in range(20)]
+
+    def work(number: int) -> None:
+        while True:
+            job = store.claim("tiny", f"w{number}")
+            if job is None:
+                if all(found.state.terminal for found in store.get_many(ids).values()):
+                    return
+                continue
+            grown = TOKENS[: len(job.tokens) + 20]
+            with suppress(StaleAttempt):
+                store.save_partials([Partial(job.id, job.attempt, grown)])
+                if len(grown) < len(TOKENS):
+                    store.give_back(job.id, job.attempt, AttemptEnd.DRAINED, "", TOKENS[: len(grown) + 1])
+                else:
+                    store.finish(job.id, job.attempt, Outcome(JobState.COMPLETED, TOKENS))
+
+    def sweep() -> None:
+        while not all(found.state.terminal for found in store.get_many(ids).values()):
+            store.take_back_lost(lease_s=0.0)
+            store.due_to_ring(0.0)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        running = [pool.submit(work, number) for number in range(THREADS - 2)] + [pool.submit(sweep)]
+        for future in running:
+            future.result()
+    for job in store.get_many(ids).values():
+        assert (job.state, job.tokens) == (JobState.COMPLETED, TOKENS)
+        ends = [attempt.end for attempt in store.attempts(job.id)]
+        assert ends.count(AttemptEnd.FINISHED) == 1
+        assert ends[-1] == AttemptEnd.FINISHED
+        assert None not in ends
+
+
+def test_partials_of_the_same_jobs_in_any_order_do_not_deadlock(store: PostgresJobStore) -> None:
+    for _ in range(20):
+        store.insert(new_job())
+    jobs = [job for _ in range(20) if (job := store.claim("tiny", "w"))]
+
+    def save(number: int) -> None:
+        order = jobs if number % 2 else jobs[::-1]
+        for length in range(1, 10):
+            assert store.save_partials([Partial(job.id, 1, TOKENS[:length]) for job in order]) == frozenset()
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(save, range(THREADS)))
+    assert {job.tokens for job in store.get_many([job.id for job in jobs]).values()} == {TOKENS[:9]}
+
+
+def test_a_claim_whose_answer_was_lost_finds_its_job_again(database: Database, store: PostgresJobStore) -> None:
+    store.insert(new_job())
+    taken = database.statement(lambda on: claim_next(on, "tiny", "w", "call-1"))
+    assert taken is not None
+    assert database.statement(lambda on: claimed_by(on, "call-1")) == taken
+    assert database.statement(lambda on: claimed_by(on, "call-2")) is None
+    store.cancel(taken.id)
+    assert database.statement(lambda on: claimed_by(on, "call-1")) is None
+
+
+def _finish(store: PostgresJobStore, job: Job) -> JobState | None:
+    with suppress(StaleAttempt):
+        return store.finish(job.id, job.attempt, Outcome(JobState.COMPLETED, TOKENS)).state
+    return None
