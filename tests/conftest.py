@@ -1,3 +1,9 @@
 """Fixtures by area; each plugin is owned by the part that it starts."""
 
-pytest_plugins = ["tests.fixtures.services", "tests.fixtures.models", "tests.fixtures.jobs"]
+pytest_plugins = [
+    "tests.fixtures.services",
+    "tests.fixtures.models",
+    "tests.fixtures.jobs",
+    "tests.fixtures.api",
+    "tests.fixtures.worker",
+]
