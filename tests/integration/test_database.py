@@ -16,14 +16,15 @@ from jobs.schema import migrate
 from jobs.settings import SettingsError
 from jobs.store import PostgresJobStore
 from tests.fixtures.jobs import new_job
+from tests.fixtures.services import open_folder
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def own_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+def own_services() -> Iterator[Services]:
     """Servers to stop and to freeze; each test leaves them running."""
-    with Services(tmp_path_factory.mktemp("own"), durable=False) as running:
+    with open_folder() as folder, Services(folder, durable=False) as running:
         migrate(running.database_url)
         yield running
 

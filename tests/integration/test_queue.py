@@ -1,0 +1,96 @@
+"""The door-bell against a real Valkey, and against one that is ill."""
+
+import base64
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from cli.valkey import EmbeddedValkey
+from jobs import connect
+from jobs.control import control_channel
+from jobs.queue import TASK_RUN_JOB, CeleryQueue, queue_name
+from jobs.settings import ServiceSettings
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def fragile(private_redis: EmbeddedValkey) -> Iterator[CeleryQueue]:
+    opened = connect.queue(ServiceSettings(redis_url=private_redis.url, redis_prefix="t:"))
+    yield opened
+    opened.close()
+
+
+def waiting(url: str, key: str) -> list[bytes]:
+    with redis.Redis.from_url(url) as client:
+        return list(client.lrange(key, 0, -1))
+
+
+def test_a_ring_puts_the_id_and_nothing_else_on_the_models_queue(redis_url: str, redis_prefix: str) -> None:
+    queue = connect.queue(ServiceSettings(redis_url=redis_url, redis_prefix=redis_prefix))
+    assert queue.ring("tiny", "job_1")
+    queue.close()
+    (raw,) = waiting(redis_url, redis_prefix + queue_name("tiny"))
+    message = json.loads(raw)
+    assert message["content-type"] == "application/json"
+    assert message["headers"]["task"] == TASK_RUN_JOB
+    assert message["headers"]["argsrepr"] == "('job_1',)"
+    assert b"job_1" in base64.b64decode(message["body"])
+
+
+def test_many_threads_ring_at_once(redis_url: str, redis_prefix: str) -> None:
+    queue = connect.queue(ServiceSettings(redis_url=redis_url, redis_prefix=redis_prefix))
+    threads = [threading.Thread(target=queue.ring, args=("tiny", f"job_{number}")) for number in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    queue.close()
+    assert len(waiting(redis_url, redis_prefix + queue_name("tiny"))) == 30
+
+
+def test_a_ring_while_redis_is_away_returns_false(private_redis: EmbeddedValkey, fragile: CeleryQueue) -> None:
+    assert fragile.ring("tiny", "job_1")
+    private_redis.stop()
+    assert not fragile.ring("tiny", "job_2")
+
+
+def test_the_first_ring_after_an_empty_restart_arrives(private_redis: EmbeddedValkey, fragile: CeleryQueue) -> None:
+    assert fragile.ring("tiny", "job_1")
+    private_redis.kill()
+    private_redis.start(empty=True)
+    assert fragile.ring("tiny", "job_2")
+    assert len(waiting(private_redis.url, "t:jobs.tiny")) == 1
+
+
+def test_a_ring_while_redis_is_frozen_returns_false_in_bounded_time(
+    private_redis: EmbeddedValkey, fragile: CeleryQueue
+) -> None:
+    assert fragile.ring("tiny", "job_1")
+    os.kill(private_redis.process.pid, signal.SIGSTOP)
+    try:
+        assert not fragile.ring("tiny", "job_2")
+    finally:
+        os.kill(private_redis.process.pid, signal.SIGCONT)
+
+
+def test_a_word_to_a_worker_arrives_on_its_channel(service_settings: ServiceSettings) -> None:
+    with connect.redis_client(service_settings) as client, client.pubsub() as heard:
+        heard.subscribe(control_channel(service_settings.redis_prefix, "host:1:ab"))
+        assert heard.get_message(timeout=10)
+        connect.control(service_settings, client).stop_job("host:1:ab", "job_1")
+        message = heard.get_message(ignore_subscribe_messages=True, timeout=10)
+    assert message is not None
+    assert message["data"] == b"job_1"
+
+
+def test_a_word_while_redis_is_away_is_dropped(private_redis: EmbeddedValkey) -> None:
+    settings = ServiceSettings(redis_url=private_redis.url)
+    with connect.redis_client(settings) as client:
+        private_redis.stop()
+        connect.control(settings, client).stop_job("host:1:ab", "job_1")
