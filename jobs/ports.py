@@ -156,8 +156,8 @@ class JobStore(Protocol):
         ...
 
     def requeue(self, job_id: str, tenant: str | None = None) -> Job:
-        """Gives a dead letter (`failed`, `too_many_attempts`) back with its losses forgotten. Raises JobNotFound,
-        IllegalTransition."""
+        """Gives a dead letter (`failed`, `too_many_attempts`) back with its losses forgotten. Its event log has ended:
+        the caller drops it (`EventLog.drop`), or no attempt can open it. Raises JobNotFound, IllegalTransition."""
         ...
 
     # -- the sweeper's side
