@@ -36,10 +36,10 @@ class Follower:
     def offer(self, first: int, events: Sequence[Event]) -> bool:
         """Takes what is new of `events`, the first of which has the sequence `first`. False: they start beyond what
         is expected, so something in between is missing."""
-        if first > self.expected:
-            return False
         if not self.wants_more:
             return True
+        if first > self.expected:
+            return False
         for event in events[self.expected - first :]:
             self._buffer.append((self.expected, event))
             self.expected += 1

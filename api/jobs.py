@@ -14,7 +14,7 @@ from api.body import parse_object, read_body
 from api.errors import ApiError, ServerClosing
 from api.job_object import DeletedJob, JobList, JobObject, event_name, event_object, job_list, job_object
 from api.openapi import event_stream, json_body
-from api.query import known_only, metadata_filter, resume_point
+from api.query import JobId, known_only, metadata_filter, resume_point
 from api.schema import JobBody, validate
 from api.sse import KEEP_ALIVE, EventStream, named_event, unless_gone
 from jobs.errors import VlmqError
@@ -56,7 +56,7 @@ async def list_jobs(
 ) -> JobList:
     """A page behind the job `after`. `metadata[key]=value` narrows it to jobs that carry this pair."""
     backend = backend_of(request)
-    known_only(request, "after", "limit", "order", "status", "model", "metadata[]")
+    known_only(request, "after", "limit", "order", "status", "model", metadata=True)
     # One more than asked for tells whether there are more.
     wanted = JobFilter(status, model, metadata_filter(request), after, limit + 1, order == "asc")
     page = await backend.threads.call(backend.store.page, tenant, wanted)
@@ -65,7 +65,7 @@ async def list_jobs(
 
 @router.get("/{job_id}", summary="Read a job")
 async def get_job(
-    job_id: str, request: Request, tenant: Tenant, wait: Annotated[float, Query(ge=0)] = 0.0
+    job_id: JobId, request: Request, tenant: Tenant, wait: Annotated[float, Query(ge=0)] = 0.0
 ) -> JobObject:
     """With `?wait=` seconds the answer comes when the job has ended, or after that time as it is then."""
     backend = backend_of(request)
@@ -96,7 +96,7 @@ def _shown(backend: Backend, job: Job) -> JobObject:
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job")
-async def cancel_job(job_id: str, request: Request, tenant: Tenant) -> JobObject:
+async def cancel_job(job_id: JobId, request: Request, tenant: Tenant) -> JobObject:
     """In any state, and again: a job that has ended comes back as it is."""
     backend = backend_of(request)
     return await backend.threads.call(_cancel, backend, job_id, tenant)
@@ -107,7 +107,7 @@ def _cancel(backend: Backend, job_id: str, tenant: str) -> JobObject:
 
 
 @router.post("/{job_id}/requeue", summary="Give a dead letter back")
-async def requeue_job(job_id: str, request: Request, tenant: Tenant) -> JobObject:
+async def requeue_job(job_id: JobId, request: Request, tenant: Tenant) -> JobObject:
     """Queues a job again that failed as `too_many_attempts`; it goes on after the tokens that it has."""
     backend = backend_of(request)
     return await backend.threads.call(_requeue, backend, job_id, tenant)
@@ -120,7 +120,7 @@ def _requeue(backend: Backend, job_id: str, tenant: str) -> JobObject:
 
 
 @router.delete("/{job_id}", summary="Delete a job that has ended")
-async def delete_job(job_id: str, request: Request, tenant: Tenant) -> DeletedJob:
+async def delete_job(job_id: JobId, request: Request, tenant: Tenant) -> DeletedJob:
     """409 while it waits or runs: cancel it first."""
     backend = backend_of(request)
     await backend.threads.call(backend.settling.delete, job_id, tenant)
@@ -134,7 +134,7 @@ async def delete_job(job_id: str, request: Request, tenant: Tenant) -> DeletedJo
     responses=event_stream("Server-sent events: job.queued, job.in_progress, job.delta, then one that ends it."),
 )
 async def follow_job(
-    job_id: str, request: Request, tenant: Tenant, starting_after: Annotated[int | None, Query(ge=0)] = None
+    job_id: JobId, request: Request, tenant: Tenant, starting_after: Annotated[int | None, Query(ge=0)] = None
 ) -> Response:
     """The whole log from sequence 0, or what comes after `starting_after` (or the header `Last-Event-ID`). 204 when
     a log that has ended holds nothing more, which stops a browser's EventSource from coming back."""
@@ -176,7 +176,7 @@ async def _events(backend: Backend, job: Job, after: int) -> AsyncGenerator[byte
 
 async def _row(backend: Backend, job_id: str) -> Job | None:
     try:
-        return await backend.threads.call(backend.store.get, job_id)
+        return await backend.threads.call(backend.settling.ended, job_id)
     except VlmqError as exc:
         log.warning("a stream ends early: %s", exc, extra={"action": "events.cut", "job_id": job_id})
         return None

@@ -1,25 +1,40 @@
-"""Query parameters that need more than a type."""
+"""Parameters of the URL that need more than a type."""
 
 import re
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from api.errors import ApiError
+from jobs.errors import JobNotFound
 
 METADATA = re.compile(r"metadata\[(.+)\]", re.DOTALL)
 LARGEST = 2**53
+JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-def known_only(request: Request, *names: str) -> None:
-    """Raises ApiError for a parameter that the route does not know, or that is given twice. The name `metadata[]`
-    stands for every `metadata[key]`."""
+def _job_id(job_id: str) -> str:
+    """What cannot be an id is not looked for: PostgreSQL takes no U+0000. Raises JobNotFound."""
+    if JOB_ID.fullmatch(job_id) is None:
+        raise JobNotFound(job_id[:100])
+    return job_id
+
+
+JobId = Annotated[str, Depends(_job_id)]
+
+
+def known_only(request: Request, *names: str, metadata: bool = False) -> None:
+    """Raises ApiError for a parameter that the route does not know, that is given twice, or that PostgreSQL could
+    not even compare. `metadata`: every `metadata[key]` is known too."""
     seen: set[str] = set()
-    for name, _ in request.query_params.multi_items():
-        known = name in names or ("metadata[]" in names and METADATA.fullmatch(name))
-        if not known:
+    for name, value in request.query_params.multi_items():
+        if not (name in names or (metadata and METADATA.fullmatch(name))):
             raise ApiError(f"Unknown query parameter: {name[:100]!r}.", param=name[:100], code="unknown_parameter")
         if name in seen:
             raise ApiError(f"Query parameter given twice: {name[:100]!r}.", param=name[:100], code="invalid_value")
+        if "\x00" in name + value:
+            message = f"Invalid value for {name[:100]!r}: must not contain the character U+0000."
+            raise ApiError(message, param=name[:100], code="invalid_value")
         seen.add(name)
 
 

@@ -8,10 +8,9 @@ from jobs.errors import StreamUnavailable
 from jobs.events import Event, log_of, tokens_of
 from jobs.job import Job, JobState
 from jobs.ports import Control, EventLog, JobStore
+from jobs.store.ending import TOO_MANY_ATTEMPTS
 
 log = logging.getLogger(__name__)
-
-DEAD_LETTER = "too_many_attempts"
 
 
 class Settling:
@@ -39,6 +38,12 @@ class Settling:
             return self._store.extend_tokens(job.id, published)
         return job
 
+    def ended(self, job_id: str) -> Job:
+        """The row of a job whose log has ended, with all that was published. Raises JobNotFound, StoreUnavailable."""
+        job = self._store.get(job_id)
+        # What these published last may have stayed out of the row when they were ended from outside.
+        return self.settle(job) if job.state in (JobState.CANCELLED, JobState.FAILED) else job
+
     def cancel(self, job_id: str, tenant: str | None = None) -> Job:
         """Ends the job unless it has ended, row first; then the log, then the worker that runs it is told. Raises
         JobNotFound, StoreUnavailable."""
@@ -58,7 +63,7 @@ class Settling:
         """Gives a dead letter back. Its closed log goes first, so that the next attempt can open a new one. Raises
         JobNotFound, IllegalTransition, StoreUnavailable, StreamUnavailable."""
         job = self._store.get(job_id, tenant)
-        if job.error is not None and job.error.code == DEAD_LETTER:
+        if job.error is not None and job.error.code == TOO_MANY_ATTEMPTS:
             self._events.drop(job_id)
         return self._store.requeue(job_id, tenant)
 

@@ -112,11 +112,12 @@ class StreamReader:
 
     async def stop(self) -> None:
         self.close_followers()
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        pending = set(self._tasks)
+        while pending:
+            for task in pending:
+                # More than once: under Python 3.11 redis-py loses a cancellation that comes just when a write is done.
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=0.2)
 
     @asynccontextmanager
     async def follow(self, job_id: str, known: Sequence[Event], after: int = -1) -> AsyncIterator[Follower]:
@@ -200,10 +201,8 @@ class StreamReader:
             await self._wake.wait()
             self._wake.clear()
             with suppress(RedisError, OSError):
-                async with self._redis.pipeline(transaction=False) as pipe:
-                    pipe.xadd(self._wake_key, {b"w": b""}, maxlen=1, approximate=False)
-                    pipe.expire(self._wake_key, 60)
-                    await pipe.execute()
+                await self._redis.xadd(self._wake_key, {b"w": b""}, maxlen=1, approximate=False)
+                await self._redis.expire(self._wake_key, 60)
 
     # -- from rows
 
