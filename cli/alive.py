@@ -1,5 +1,5 @@
-"""Whether a program runs in this container: `python -m cli.alive worker.maintenance`. For health checks of programs that
-listen on nothing."""
+"""Whether a program runs in this container: `python -m cli.alive worker.maintenance`. For health checks of what listens
+on nothing."""
 
 import os
 import sys

@@ -36,8 +36,13 @@ def start(options: Options, tethered: bool = False) -> Running:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    with step("starting vlmq") as status:
-        return _wait(folder, process, log, status.update)
+    try:
+        with step("starting vlmq") as status:
+            return _wait(folder, process, log, status.update)
+    except BaseException:
+        # Also for Ctrl-C: what nobody waits for any more must not come up later.
+        process.terminate()
+        raise
 
 
 def _wait(folder: Folder, process: subprocess.Popen[bytes], log: Path, show: Callable[[str], None]) -> Running:
@@ -47,7 +52,6 @@ def _wait(folder: Folder, process: subprocess.Popen[bytes], log: Path, show: Cal
         if process.poll() is not None:
             raise CommandError("vlmq did not start:\n" + "\n".join(lines[-20:]))
         if time.monotonic() > end:
-            process.terminate()
             raise CommandError(f"vlmq was not ready within {START_LIMIT_S:.0f} s; its log: {log}")
         if lines:
             show(lines[-1])

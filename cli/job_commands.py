@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from cli import server
 from cli.client import Client, Json
@@ -71,20 +70,19 @@ def _list(client: Client, dead: bool, status: str, limit: int) -> None:
     if not found:
         console.print("no jobs" + (f" among the {limit} newest that failed are dead" if dead else ""))
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("id", "status", "model", "queued", "took", "tokens", "answer"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis" if column == "answer" else "ignore")
     for job in found:
-        table.add_row(*_row(job))
-    console.print(table, soft_wrap=not console.is_terminal)
+        console.print(_line(job))
 
 
-def _row(job: Json) -> tuple[str, ...]:
+def _line(job: Json) -> str:
+    """Columns of a fixed width, the id whole, and as much of the answer as the terminal has room for."""
     times = job["timeline"]
     took = f"{times['done_at'] - times['queued_at']:.2f} s" if times["done_at"] else ""
-    tokens = str(job["usage"]["completion_tokens"]) if job["usage"] else ""
+    tokens = f"{job['usage']['completion_tokens']} tok" if job["usage"] else ""
     answer = " ".join((job["error"]["message"] if job["error"] else job["output"]).split())
-    return job["id"], _coloured(job["status"]), job["model"], _clock(times["queued_at"]), took, tokens, escape(answer)
+    room = max(console.width - 78, 12) if console.is_terminal else 60
+    status = f"{_coloured(job['status'])}{' ' * (12 - len(job['status']))}"
+    return f"{job['id']}  {status}{_clock(times['queued_at'])} {took:>9} {tokens:>8}  {escape(answer[:room])}"
 
 
 def show(job: Json) -> None:

@@ -8,14 +8,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 
 import httpx2
 import msgspec
 
-from cli import guard, plan
+from cli import backing, plan
 from cli.errors import CommandError
 from cli.folder import Folder, Running, describe
 from cli.interrupts import Interrupts
@@ -24,7 +24,7 @@ from cli.settings import ROOT, environment
 from cli.supervisor import ProgramFailed, Supervisor
 from cli.terminal import Lines, console, step
 from jobs import schema
-from jobs.settings import ServiceSettings, SettingsError, load
+from jobs.settings import load
 from worker.settings import ModelSettings, WorkerSettings
 
 START_LIMIT_S = 900.0
@@ -38,23 +38,26 @@ def run(options: Options) -> int:
         options = _with_ports(options)
         for model in options.models:
             _checkpoint(model)
-        with _services(folder) as services:
+        with backing.backing(folder) as behind:
             if interrupts.asked:
                 return 130
             with step("bringing the tables up to date"):
-                schema.migrate(services.database_url)
+                schema.migrate(behind.services.database_url)
             lines = Lines(options.verbose)
             tree = Supervisor(
-                plan.programs(options, services, folder.secret("flower")), folder.logs, lines.about, lines.output_of
+                plan.programs(options, behind.services, folder.secret("flower")),
+                folder.logs,
+                lines.about,
+                lines.output_of,
             )
             try:
                 tree.start()
                 if _wait_ready(options, tree, interrupts):
-                    running = _running(folder, options, services, tree)
+                    running = _running(folder, options, behind.services, tree)
                     folder.announce(running)
                     describe(running, folder)
                     console.print("[dim]Ctrl-C stops everything; a second one does not wait for running jobs.[/dim]")
-                    _watch(folder, running, tree, interrupts)
+                    _watch(folder, running, tree, lambda: behind.revive(lines.about), interrupts)
             except ProgramFailed as exc:
                 raise CommandError(f"{exc}\n{exc.tail}") from exc
             finally:
@@ -98,33 +101,6 @@ def _checkpoint(model: str) -> None:
         raise CommandError(f"tools.tiny_model failed:\n{made.stderr[-2000:]}")
 
 
-@contextmanager
-def _services(folder: Folder) -> Iterator[plan.Services]:
-    """The services that the environment names, or embedded ones for as long as the context lasts."""
-    given = load(ServiceSettings)
-    blobs = str(folder.blobs) if "blob_url" not in given.model_fields_set else given.blob_url
-    if given.database_url and given.redis_url:
-        yield plan.Services(given.database_url, given.redis_url, blobs)
-        return
-    if given.database_url or given.redis_url:
-        raise SettingsError("VLMQ_DATABASE_URL and VLMQ_REDIS_URL: set both, or neither for the embedded services")
-    # Late: an installation with services of its own does without the packages of the embedded ones.
-    from cli.services import Services, ServicesError
-
-    embedded = Services(folder.path / "services")
-    with guard.guarded(embedded.folder, ROOT):
-        try:
-            with step("starting PostgreSQL and Valkey"):
-                embedded.start()
-        except ServicesError as exc:
-            raise CommandError(str(exc)) from exc
-        try:
-            yield plan.Services(embedded.database_url, embedded.redis_url, blobs)
-        finally:
-            with step("stopping PostgreSQL and Valkey"):
-                embedded.stop()
-
-
 def _wait_ready(options: Options, tree: Supervisor, interrupts: Interrupts) -> bool:
     """True once everything answers; False when asked to stop before that."""
     waiting = ["api", "flower"]
@@ -166,9 +142,12 @@ def _running(folder: Folder, options: Options, services: plan.Services, tree: Su
     )
 
 
-def _watch(folder: Folder, running: Running, tree: Supervisor, interrupts: Interrupts) -> None:
+def _watch(
+    folder: Folder, running: Running, tree: Supervisor, revive: Callable[[], None], interrupts: Interrupts
+) -> None:
     """Until a signal comes. Keeps what `vlmq status` shows true over restarts."""
     while not interrupts.wait(0.2):
+        revive()
         tree.tick()
         if tree.processes() != running.processes:
             running = msgspec.structs.replace(running, processes=tree.processes())
