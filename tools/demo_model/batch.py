@@ -49,7 +49,7 @@ def collate(examples: list[Example], context_id: int, multiple: int = 32) -> Bat
     for row, example in enumerate(examples):
         ids[row, : len(example.ids)] = example.ids
         targets[row, : len(example.ids)] = example.targets
-        answers[row, : len(example.ids)] = example.rounds + seen
+        answers[row, : len(example.ids)] = example.rounds.astype(np.int64) + seen
         seen += int(example.rounds.max()) + 1
     asked = np.flatnonzero(targets >= 0)
     return Batch(

@@ -4,6 +4,7 @@ A thread moves fresh batches in; the training loop never waits for drawing once 
 """
 
 import threading
+from collections import deque
 from random import Random
 
 import torch
@@ -25,7 +26,8 @@ class Pool:
         self._capacity = capacity
         self._device = device
         self._batches: list[Batch] = []
-        self._fresh: list[Batch] = []
+        self._fresh: deque[Batch] = deque(maxlen=64)
+        self._ended = False
         self._rng = Random(first)
         self._changed = threading.Condition()
         self._stopped = False
@@ -34,6 +36,14 @@ class Pool:
         self._thread.start()
 
     def _fill(self) -> None:
+        try:
+            self._move_all()
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify()
+
+    def _move_all(self) -> None:
         for batch in self._loader:
             moved = batch.to(self._device)
             with self._changed:
@@ -48,17 +58,19 @@ class Pool:
                 self._changed.notify()
 
     def take(self) -> Batch:
-        """A fresh batch when there is one, else any of the kept ones; waits only while there is none at all."""
+        """A fresh batch when there is one, else any of the kept ones; waits only while there is none at all. Raises
+        RuntimeError when drawing failed."""
         with self._changed:
-            while not self._batches:
-                self._changed.wait()
+            self._changed.wait_for(lambda: bool(self._batches) or self._ended)
+            if self._ended:
+                raise RuntimeError("the drawing processes ended: see their traceback above")
             if self._fresh:
                 return self._fresh.pop()
             return self._rng.choice(self._batches)
 
     def wait_for(self, batches: int) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: len(self._batches) >= min(batches, self._capacity))
+            self._changed.wait_for(lambda: len(self._batches) >= min(batches, self._capacity) or self._ended)
 
     def stop(self) -> None:
         """Ends the drawing processes; waits for the batch in hand."""

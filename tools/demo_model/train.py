@@ -31,6 +31,7 @@ from tools.demo_model.tokenizer import build_tokenizer
 @dataclass(frozen=True, slots=True)
 class Plan:
     folder: Path
+    out: Path
     seconds: float
     peak_lr: float
     warmup_s: float
@@ -42,7 +43,6 @@ class Plan:
     held_out: int
     score_every_s: float
     seed: int
-    compile: bool
     start_from: Path | None
     device: torch.device
 
@@ -90,6 +90,8 @@ class Training:
         self.plan = plan
         self.tokenizer = build_tokenizer()
         torch.manual_seed(plan.seed)
+        # cuDNN's attention builds a plan per shape, and here every batch has another number of tiles.
+        torch.backends.cuda.enable_cudnn_sdp(False)
         self.trainee = Trainee(self.tokenizer.get_vocab_size()).to(plan.device)
         self.elapsed_s, self.steps, self.runs = 0.0, 0, 0
         if plan.start_from:
@@ -98,12 +100,6 @@ class Training:
         self._resume()
         if plan.device.type == "cuda":
             self._half()
-        if plan.compile:
-            for layer in [
-                *self.trainee.model.vision_model.encoder.layers,
-                *self.trainee.model.language_model.model.layers,
-            ]:
-                layer.compile(dynamic=True)
 
     def _half(self) -> None:
         """The model itself is bfloat16, as exported; the optimizer's masters stay float32."""
@@ -130,6 +126,7 @@ class Training:
         part = self._checkpoint.with_suffix(".part")
         torch.save(state | {"runs": self.runs}, part)
         part.replace(self._checkpoint)
+        export(self.trainee.model.state_dict(), self.tokenizer, DEMO, self.plan.out)
 
     def note(self, **fields: Any) -> None:
         entry = json.dumps({"minutes": round(self.elapsed_s / 60, 3), "step": self.steps, **fields})
@@ -161,6 +158,8 @@ class Training:
                 self.save()
         self._score(held_out)
         self.save()
+        plot(self.log, plan.out / "training.png")
+        (plan.out / "log.jsonl").write_text(self.log.read_text())
         pool.stop()
 
     def _step(self, pool: Pool) -> Tensor:
@@ -179,13 +178,8 @@ class Training:
         scores = {task: round(value, 4) for task, value in score(self.trainee.model, held_out).items()}
         self.note(scores=scores, average=round(sum(scores.values()) / len(scores), 4))
 
-    def finish(self, out: Path) -> None:
-        export(self.trainee.model.state_dict(), self.tokenizer, DEMO, out)
-        plot(self.log, out / "training.png")
-        (out / "log.jsonl").write_text(self.log.read_text())
 
-
-def plan_from_arguments() -> tuple[Plan, Path]:
+def plan_from_arguments() -> Plan:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("var/demo_model"))
     parser.add_argument("--out", type=Path, default=Path("var/demo_model/export"))
@@ -194,25 +188,19 @@ def plan_from_arguments() -> tuple[Plan, Path]:
     parser.add_argument("--warmup-s", type=float, default=10.0)
     parser.add_argument("--decay-from", type=float, default=0.55)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--accumulate", type=int, default=4)
-    parser.add_argument("--workers", type=int, default=15)
+    parser.add_argument("--accumulate", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--capacity", type=int, default=2000)
     parser.add_argument("--held-out", type=int, default=128)
     parser.add_argument("--score-every-s", type=float, default=45.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--start-from", type=Path, default=None)
     parser.add_argument("--device", type=torch.device, default=torch.device("cuda"))
-    arguments = vars(parser.parse_args())
-    out: Path = arguments.pop("out")
-    return Plan(**arguments), out
+    return Plan(**vars(parser.parse_args()))
 
 
 def main() -> None:
-    plan, out = plan_from_arguments()
-    training = Training(plan)
-    training.run()
-    training.finish(out)
+    Training(plan_from_arguments()).run()
 
 
 if __name__ == "__main__":
