@@ -19,10 +19,12 @@ _LAYERS, _PAGES, _SIZE, _HEADS, _KV_HEADS, _WIDTH = 2, 400, 4, 4, 2, 8
 
 @dataclass
 class _Sequence:
-    """What a sequence holds: keys and values `[tokens, 2, kv_heads, width]` of every layer, and their pages."""
+    """What a sequence holds: keys and values `[tokens, 2, kv_heads, width]` of every layer, and their pages. In its
+    first step it takes over what `parent` has then, which must be whole pages."""
 
     pages: list[int]
     tokens: list[torch.Tensor]
+    parent: "_Sequence | None" = None
 
 
 class _World:
@@ -56,6 +58,9 @@ class _World:
         queries = torch.randn(_LAYERS, total, _HEADS, _WIDTH, generator=self.generator)
         start = 0
         for sequence, count in parts:
+            if sequence.parent is not None:
+                sequence.pages, sequence.tokens = list(sequence.parent.pages), list(sequence.parent.tokens)
+                sequence.parent = None
             for layer in range(_LAYERS):
                 sequence.tokens[layer] = torch.cat((sequence.tokens[layer], new[layer, start : start + count]))
             while len(sequence.pages) * _SIZE < len(sequence.tokens[0]):
@@ -138,6 +143,20 @@ def test_decode_of_a_sequence_on_another_s_copied_pages_equals_plain_attention(
     world.attention.copy_pages(source.pages, copy.pages)
     world.step([(source, 1), (copy, 1)])
     world.step([(copy, 1), (source, 1)])
+
+
+@_KINDS
+def test_decode_of_a_sequence_whose_prefix_is_written_in_the_same_forward_equals_plain_attention(
+    kind: type[DenseDecode] | type[GatheredDecode],
+) -> None:
+    world = _World(kind, 10)
+    for tokens in (1, 5):
+        running = world.start(9)
+        world.step([(running, 1)])
+        writer = world.start(2 * _SIZE - tokens)
+        sharer = _Sequence([], [], parent=writer)
+        world.step([(writer, tokens), (sharer, 1)])
+        world.step([(sharer, 1), (running, 1), (writer, 1)])
 
 
 def test_dense_decode_step_of_newcomers_keeps_the_copies_of_others() -> None:

@@ -29,7 +29,9 @@ _CHAT_TEMPLATE = (
 
 @cache
 def build_tokenizer(vocab_size: int, seed: int = 0) -> Tokenizer:
-    """At most `vocab_size` entries, added tokens last; made once, to be read only. Raises ValueError when that leaves no room for the bytes."""
+    """At most `vocab_size` entries, added tokens last; made once, to be read only.
+
+    Raises ValueError when that leaves no room for the bytes."""
     if vocab_size < 256 + len(_ADDED):
         raise ValueError(f"vocab_size {vocab_size} is below {256 + len(_ADDED)}: 256 bytes and the added tokens")
     tokenizer = Tokenizer(BPE())

@@ -40,7 +40,8 @@ class DecodeAttention(Protocol):
     """How sequences with one new token each see their keys and values."""
 
     def plan(self, pages: torch.Tensor, kv_lens: list[int]) -> DecodePlan:
-        """`pages` `[B, P]` and `kv_lens` as in ForwardBatch. Called before the new tokens are in the cache."""
+        """`pages` `[B, P]` and `kv_lens` as in ForwardBatch. Called before any token of the forward is in the cache,
+        and a sequence may begin with tokens that another one computes in this very forward."""
         ...
 
     def forget(self, pages: Iterable[int]) -> None:

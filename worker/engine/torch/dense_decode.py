@@ -50,18 +50,16 @@ class _Copies:
     data: torch.Tensor
     held: list[_Prefix | None] = field(default_factory=list)
 
-    def append(self, sequences: list[_Decoding], caches: torch.Tensor) -> list[_Decoding]:
-        """Makes copies of these sequences behind all others, and returns them in the order of their rows."""
+    def append(self, sequences: list[_Decoding]) -> dict[int, _Decoding]:
+        """Puts these sequences behind all others; they are to be filled. Returns them by row."""
         first = len(self.held)
         self._make_rows(first + len(sequences))
-        for row, sequence in enumerate(sequences, first):
-            self._fill(row, sequence, caches)
         self.held += [sequence.grown for sequence in sequences]
-        return sequences
+        return dict(enumerate(sequences, first))
 
-    def place(self, sequences: list[_Decoding], caches: torch.Tensor) -> list[_Decoding]:
-        """Gives these sequences the first rows, keeping the copies that are still right, making the others, and
-        dropping those of all other sequences. Returns the sequences in the order of their rows."""
+    def place(self, sequences: list[_Decoding]) -> tuple[dict[int, _Decoding], list[int]]:
+        """Gives these sequences the first rows, keeps the copies that are still right, and drops those of all other
+        sequences. Returns the sequences by row, and the rows that are to be filled."""
         by_prefix: defaultdict[_Prefix, list[int]] = defaultdict(list)
         for row, prefix in enumerate(self.held):
             if prefix is not None:
@@ -80,12 +78,9 @@ class _Copies:
             gap = gaps.pop()
             self.data[:, :, gap] = self.data[:, :, row]
             rows[gap] = rows.pop(row)
-        for gap, sequence in zip(gaps, homeless, strict=True):
-            self._fill(gap, sequence, caches)
-            rows[gap] = sequence
-        placed = [rows[row] for row in range(len(sequences))]
-        self.held = [sequence.grown for sequence in placed]
-        return placed
+        rows |= zip(gaps, homeless, strict=True)
+        self.held = [rows[row].grown for row in range(len(sequences))]
+        return rows, gaps
 
     def _make_rows(self, rows: int) -> None:
         if rows <= self.data.shape[2]:
@@ -94,13 +89,6 @@ class _Copies:
         data = self.data.new_zeros(layers, halves, rows, *rest)
         data[:, :, :old] = self.data
         self.data = data
-
-    def _fill(self, row: int, sequence: _Decoding, caches: torch.Tensor) -> None:
-        pages, tokens = sequence.kept
-        # [layers, pages, 2, page_size, kv_heads, head_dim] → [layers, 2, kv_heads, tokens, head_dim]
-        gathered = caches[:, list(pages)].permute(0, 2, 4, 1, 3, 5).flatten(3, 4)
-        self.data[:, :, row, :, :tokens] = gathered[:, :, :, :tokens]
-        self.data[:, :, row, :, tokens:] = 0.0
 
 
 class DenseDecode:
@@ -133,11 +121,14 @@ class DenseDecode:
         groups = []
         for room, members in by_room.items():
             copies = self._copies.get(room) or self._new_copies(room)
-            first = len(copies.held) if newcomers else 0
-            placed = copies.append(members, self._caches) if newcomers else copies.place(members, self._caches)
+            if newcomers:
+                rows = copies.append(members)
+                fills = list(rows)
+            else:
+                rows, fills = copies.place(members)
             self._copies[room] = copies
-            groups.append(_group(copies, first, placed, alone=len(by_room) == 1))
-        return DensePlan(groups)
+            groups.append(_group(copies, rows, fills, alone=len(by_room) == 1))
+        return DensePlan(self._caches, groups)
 
     def _new_copies(self, room: int) -> _Copies:
         layers, _, _, _, kv_heads, head_dim = self._caches.shape
@@ -152,6 +143,15 @@ def _room(tokens: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class _Fill:
+    """A copy that is to be made from its pages, `tokens` long."""
+
+    row: int
+    pages: torch.Tensor
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Group:
     """The sequences of one room, in the order of their rows, which start at `first`. `order` are their places in the
     batch, None when the batch has the same order. `writes` are the places of the new keys and values in a layer's data
@@ -160,34 +160,43 @@ class _Group:
     data: torch.Tensor
     first: int
     order: torch.Tensor | None
+    fills: list[_Fill]
     writes: torch.Tensor
     mask: torch.Tensor
 
 
-def _group(copies: _Copies, first: int, placed: list[_Decoding], alone: bool) -> _Group:
-    _, _, rows, kv_heads, room, _ = copies.data.shape
+def _group(copies: _Copies, rows: dict[int, _Decoding], fills: list[int], alone: bool) -> _Group:
+    _, _, all_rows, kv_heads, room, _ = copies.data.shape
+    first = min(rows)
+    placed = [rows[row] for row in sorted(rows)]
     order = [sequence.index for sequence in placed]
     kv_lens = torch.tensor([sequence.kv_len for sequence in placed])
     length = min(-(-int(kv_lens.max()) // _STRIDE) * _STRIDE, room)
     mask = torch.zeros(len(placed), length).masked_fill_(torch.arange(length) >= kv_lens[:, None], float("-inf"))
-    half = torch.arange(2)[None, :, None] * (rows * kv_heads * room)
+    half = torch.arange(2)[None, :, None] * (all_rows * kv_heads * room)
     head = torch.arange(first * kv_heads, (first + len(placed)) * kv_heads).view(-1, 1, kv_heads) * room
     return _Group(
         data=copies.data,
         first=first,
         order=None if alone and order == list(range(len(placed))) else torch.tensor(order),
+        fills=[_Fill(row, torch.tensor(rows[row].grown[0]), rows[row].kv_len) for row in fills],
         writes=(half + head + (kv_lens - 1)[:, None, None]).flatten(),
         mask=mask.repeat_interleave(kv_heads, dim=0)[:, None],
     )
 
 
 class DensePlan:
-    """See DecodePlan."""
+    """See DecodePlan. Copies are made layer by layer, after the writes of this forward: a sequence's pages may hold a
+    prefix that another sequence computes in the same forward."""
 
-    def __init__(self, groups: list[_Group]) -> None:
+    def __init__(self, caches: torch.Tensor, groups: list[_Group]) -> None:
+        self._caches = caches
         self._groups = groups
 
     def attend(self, layer: int, query: torch.Tensor, keys_values: torch.Tensor) -> torch.Tensor:
+        for group in self._groups:
+            for fill in group.fills:
+                _fill(fill, group.data[layer], self._caches[layer])
         first = self._groups[0]
         if first.order is None:
             return _attend(first, layer, query, keys_values)
@@ -196,6 +205,13 @@ class DensePlan:
             attended = _attend(group, layer, query[group.order], keys_values[group.order])
             out.index_copy_(0, group.order, attended)  # type: ignore[arg-type]
         return out
+
+
+def _fill(fill: _Fill, data: torch.Tensor, cache: torch.Tensor) -> None:
+    # [pages, 2, page_size, kv_heads, head_dim] → [2, kv_heads, tokens, head_dim]
+    gathered = cache[fill.pages].permute(1, 3, 0, 2, 4).flatten(2, 3)
+    data[:, fill.row, :, : fill.tokens] = gathered[:, :, : fill.tokens]
+    data[:, fill.row, :, fill.tokens :] = 0.0
 
 
 def _attend(group: _Group, layer: int, query: torch.Tensor, keys_values: torch.Tensor) -> torch.Tensor:

@@ -64,7 +64,7 @@ class InternVL:
             parts = _Parts(config).to(dtype)
         parts = parts.to_empty(device=device).requires_grad_(False).eval()
         load_weights(parts, folder, config, progress)
-        if device.type == "cpu":
+        if device.type == "cpu" and dtype == torch.float32:
             _transpose_weights(parts)
         return cls(config, parts, device, dtype)
 
