@@ -1,4 +1,4 @@
-"""Writes the trained model as a checkpoint in InternVL's original layout: bfloat16 weights, configuration, tokenizer."""
+"""Writes the trained model in the original InternVL layout: bfloat16 weights, configuration, tokenizer."""
 
 import json
 from pathlib import Path

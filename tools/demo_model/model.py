@@ -1,5 +1,5 @@
 """InternVL for training: InternViT, pixel unshuffle, `mlp1`, a Qwen2 decoder. Its parameters' names are those of the
-original checkpoint layout, so that the exported file is this module's state. No cache: training sees whole sequences."""
+original checkpoint layout, so that the exported file is the state of this module. No cache: sequences are whole."""
 
 from dataclasses import dataclass
 
