@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from sqlalchemy import Connection, delete, func, or_, select, text, update
+from sqlalchemy import Connection, and_, delete, func, or_, select, text, update
 
 from jobs.job import AttemptEnd, Job, JobError, JobState
 from jobs.store.ending import end_job, lockable, return_or_bury
@@ -39,9 +39,11 @@ def take_back_lost(connection: Connection, lease_s: float, limit: int) -> list[J
 def due_to_ring(connection: Connection, overdue_s: float, limit: int) -> list[Job]:
     pause_s = func.least(overdue_s * func.power(2.0, func.least(jobs.c.rings - 1, 20)), LONGEST_RING_PAUSE_S)
     waited_s = func.extract("epoch", func.now() - jobs.c.rung_at)
+    # No pause is shorter than the first: that much the index can tell.
+    perhaps = jobs.c.rung_at < func.now() - timedelta(seconds=min(overdue_s, LONGEST_RING_PAUSE_S))
     due = (
         select(jobs.c.id)
-        .where(jobs.c.state == JobState.QUEUED, or_(jobs.c.rung_at.is_(None), waited_s > pause_s))
+        .where(jobs.c.state == JobState.QUEUED, or_(jobs.c.rung_at.is_(None), and_(perhaps, waited_s > pause_s)))
         .order_by(jobs.c.rung_at.asc().nulls_first())
         .limit(limit)
         .with_for_update(skip_locked=True)
