@@ -83,6 +83,7 @@ class InternVL:
         return self._attention
 
     def cache_bytes_per_page(self, page_size: int) -> int:
+        """Of the paged cache alone: in fp32 on a CPU, DenseDecode adds at most twice the bytes of the pages in use."""
         d = self.config.decoder
         return d.layers * 2 * page_size * d.kv_heads * d.head_dim * self.dtype.itemsize
 
