@@ -8,7 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.backend import Backend, there_are_keys
+from api.backend import Backend, check_addresses, there_are_keys
 from api.settings import ApiSettings
 from jobs.errors import StoreUnavailable
 from jobs.settings import ServiceSettings, SettingsError, load
@@ -46,6 +46,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         settings, services = load(ApiSettings), load(ServiceSettings)
+        check_addresses(services)
         refuse_open_door(settings, services)
     except (SettingsError, StoreUnavailable) as exc:
         print(exc, file=sys.stderr)

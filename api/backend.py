@@ -102,6 +102,13 @@ def reader_client(url: str) -> Redis:
     return Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 0), protocol=2)
 
 
+def check_addresses(services: ServiceSettings) -> None:
+    """Raises SettingsError for an address of a service that is missing or none, before anything is connected."""
+    connecting.database(services).close()
+    connecting.redis_client(services).close()
+    connecting.blobs(services)
+
+
 def there_are_keys(services: ServiceSettings) -> bool:
     """Raises SettingsError, StoreUnavailable."""
     database = connecting.database(services, pool_size=1)
