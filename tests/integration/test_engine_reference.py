@@ -185,6 +185,29 @@ def test_a_continuation_from_any_token_gives_the_same_rest(sampling: Sampling, m
     assert rests == {str(n): whole[n:] for n in splits}
 
 
+def test_pages_and_slots_that_change_hands_all_the_time_change_no_answer(
+    model: InternVL, crowd: list[tuple[Generation, list[int]]]
+) -> None:
+    """Twice over everyone through few pages; every third is cancelled after some steps and its room used again."""
+    engine = TorchEngine(model, replace(OPTIONS, slots=5, pages=60, prefill_chunk=100))
+    expected: dict[str, list[int]] = {}
+    answers: dict[str, list[int]] = {}
+    finishes: dict[str, Finish] = {}
+    for n, (generation, answer) in enumerate([*crowd, *crowd[::-1]]):
+        expected[str(n)] = answer
+        engine.submit(msgspec.structs.replace(generation, id=str(n)))
+        if n % 3 == 2:
+            engine.cancel(str(n - n % 5))
+        while engine.has_work() and (n % 4 == 3 or engine.stats().waiting > 2):
+            for output in engine.step():
+                answers.setdefault(output.id, []).extend(t.id for t in output.tokens)
+                finishes |= {output.id: output.finish} if output.finish else {}
+    assert len(finishes) == 64 and Finish.CANCELLED in finishes.values()
+    for name, answer in answers.items():
+        assert answer == expected[name][: len(answer)]
+        assert len(answer) == len(expected[name]) or finishes[name] is Finish.CANCELLED
+
+
 class Poisoned:
     """The real model, but the embedding of one token is NaN."""
 
