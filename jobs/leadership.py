@@ -31,17 +31,20 @@ class Leadership:
                 question = "SELECT true" if self._held else f"SELECT pg_try_advisory_lock({self._lock})"
                 self._held = bool(self._connection.scalar(text(question)))
         except StoreUnavailable:
+            self._held = False
             self.close()
             raise
         return self._held
 
     def close(self) -> None:
-        """Gives the lead up."""
-        self._held = False
+        """Gives the lead up; `held` may ask for it again."""
+        held, self._held = self._held, False
         connection, self._connection = self._connection, None
         if connection is not None:
-            # A broken connection cannot be closed politely; the pool forgets it either way.
+            # A broken connection cannot be asked politely; its session ends, and the lock with it, either way.
             with contextlib.suppress(StoreUnavailable), errors_as_ours():
-                connection.invalidate()
+                if held:
+                    connection.scalar(text(f"SELECT pg_advisory_unlock({self._lock})"))
+            with contextlib.suppress(StoreUnavailable), errors_as_ours():
                 connection.close()
         self._engine.dispose()

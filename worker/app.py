@@ -16,8 +16,10 @@ from celery.signals import worker_init, worker_ready, worker_shutdown, worker_sh
 from celery.worker import state
 
 from jobs.queue import celery_config, queue_name
-from jobs.settings import ServiceSettings, load
+from jobs.settings import ServiceSettings, SettingsError, load
+from worker.errors import BootRefused
 from worker.pool import WakingPool, wake_consumer
+from worker.settings import ModelSettings, WorkerSettings
 
 if TYPE_CHECKING:
     from worker.runtime import Runtime
@@ -42,16 +44,13 @@ app.add_defaults(lambda: celery_config(load(ServiceSettings)))
 @worker_init.connect
 def start(sender: Any, **_: Any) -> None:
     """Celery only logs what its signals raise, and would go on without a runtime: so everything becomes an exit."""
-    # Only a worker needs these; Flower runs without the worker's dependencies.
-    from worker.boot import BootRefused, boot_worker
-
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     threading.excepthook = _on_dead_thread
     try:
         _take_pool(sender)
-        app.runtime = boot_worker(lambda model: _check_queue(sender, model), _on_given_up)
-    except BootRefused as exc:
+        app.runtime = _boot(sender)
+    except (BootRefused, SettingsError) as exc:
         raise SystemExit(f"worker: {exc}") from exc
     except Exception as exc:
         log.exception("boot failed", extra={"action": "boot_failed"})
@@ -111,9 +110,17 @@ def _on_dead_thread(failure: threading.ExceptHookArgs) -> None:
     _stop(exit_code=1)
 
 
-def _take_pool(sender: Any) -> None:
-    from worker.boot import BootRefused
+def _boot(sender: Any) -> "Runtime":
+    settings = load(WorkerSettings)
+    model = ModelSettings.load(settings.model, settings.path)
+    _check_queue(sender, model.name)
+    # Only now what is slow to import, and only in a worker: Flower runs without the worker's dependencies.
+    from worker.boot import boot_worker
 
+    return boot_worker(load(ServiceSettings), settings, model, _on_given_up)
+
+
+def _take_pool(sender: Any) -> None:
     pool = sender.pool_cls
     name = pool if isinstance(pool, str) else pool.__module__.rpartition(".")[2]
     if name not in ("thread", "threads") and not (isinstance(pool, type) and issubclass(pool, TaskPool)):
@@ -122,8 +129,6 @@ def _take_pool(sender: Any) -> None:
 
 
 def _check_queue(sender: Any, model: str) -> None:
-    from worker.boot import BootRefused
-
     consumed = set(sender.app.amqp.queues.consume_from)
     if consumed != {queue_name(model)}:
         raise BootRefused(f"queues {sorted(consumed)}: a worker of model {model!r} needs -Q {queue_name(model)}")

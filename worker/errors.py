@@ -1,11 +1,12 @@
-"""What can go wrong with one job in a worker, as errors that say what becomes of the job.
+"""What can go wrong in a worker, as errors that say what becomes of the job or of the worker.
 
 WorkerError
 ├── RequestRefused       the request can never run: the job ends `failed` with `code`
 │   └── MediaRefused     … because of one of its images (worker.media.errors)
 ├── MediaUnavailable     bytes cannot be had now: the job is given back
 ├── Stopped              the job was stopped while it was being prepared
-└── EngineUnavailable    the engine process cannot be started
+├── EngineUnavailable    the engine process cannot be started
+└── BootRefused          the worker cannot start
 """
 
 
@@ -32,3 +33,7 @@ class Stopped(WorkerError):
 
 class EngineUnavailable(WorkerError):
     """The engine process does not start; the message says what it said last."""
+
+
+class BootRefused(WorkerError):
+    """The worker cannot start; the message says why, for whoever started it."""

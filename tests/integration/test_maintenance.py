@@ -1,0 +1,172 @@
+"""The sweeper over real services, and who leads."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from jobs import connect
+from jobs.errors import StoreUnavailable
+from jobs.events import Delta, Ended, log_of
+from jobs.job import Job, JobState, Token
+from jobs.leadership import Leadership
+from jobs.ports import WorkerRecord
+from jobs.queue import queue_name
+from jobs.settings import ServiceSettings, load
+from tests.fixtures.jobs import new_job
+from tests.fixtures.worker import eventually
+from worker.maintenance import Maintenance
+from worker.settings import MaintenanceSettings
+
+pytestmark = pytest.mark.integration
+
+MODEL = "tiny"
+
+
+class Bench:
+    """A maintenance that turns when told to, and the services around it."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self.settings = settings
+        self.database = connect.database(settings)
+        self.store = connect.job_store(self.database)
+        self.client = connect.redis_client(settings)
+        self.log = connect.event_log(settings, self.client)
+        self.maintenance = Maintenance(settings, load(MaintenanceSettings, clean_s=0.001, blob_age_s=0.001))
+
+    def bells(self) -> int:
+        """How many wait in the queue."""
+        return int(self.client.llen(f"{self.settings.redis_prefix}{queue_name(MODEL)}"))
+
+    def pass_time(self, job_id: str, seconds: float) -> None:
+        with psycopg.connect(self.settings.database_url) as connection:
+            older = f"- interval '{seconds} seconds'"
+            connection.execute(f"UPDATE jobs SET rung_at = rung_at {older}, done_at = done_at {older}")
+            connection.execute(f"UPDATE workers SET heartbeat_at = heartbeat_at {older}")
+
+    def claimed(self, **values) -> Job:
+        job_id = self.store.insert(new_job(model=MODEL, **values)).id
+        self.store.heartbeat(WorkerRecord("w", MODEL, "host", 1, 1))
+        job = self.store.claim(MODEL, "w")
+        assert job is not None
+        assert job.id == job_id
+        return job
+
+    def close(self) -> None:
+        self.maintenance.close()
+        self.client.close()
+        self.database.close()
+
+
+@pytest.fixture
+def bench(service_settings: ServiceSettings) -> Iterator[Bench]:
+    made = Bench(service_settings)
+    yield made
+    made.close()
+
+
+def test_job_that_was_never_rung_is_rung_once(bench):
+    bench.store.insert(new_job(model=MODEL))
+    bench.maintenance.turn()
+    bench.maintenance.turn()
+    assert bench.bells() == 1
+
+
+def test_bell_that_stays_unanswered_is_rung_again_later(bench):
+    job_id = bench.store.insert(new_job(model=MODEL)).id
+    bench.maintenance.turn()
+    bench.pass_time(job_id, 60)
+    bench.maintenance.turn()
+    assert bench.bells() == 2
+
+
+def test_dead_workers_job_is_queued_and_rung_again(bench):
+    job = bench.claimed()
+    bench.maintenance.turn()
+    assert bench.store.get(job.id).state is JobState.IN_PROGRESS
+    bench.pass_time(job.id, 60)
+    bench.maintenance.turn()
+    assert (bench.store.get(job.id).state, bench.store.get(job.id).losses) == (JobState.QUEUED, 1)
+    assert bench.bells() == 1
+
+
+def test_job_that_killed_too_many_workers_ends_with_its_published_tokens(bench):
+    job = bench.claimed(max_attempts=1)
+    tokens = (Token(1, "a"), Token(2, "b"))
+    bench.log.open(job.id, 1, [*log_of(job), *map(Delta, tokens)])
+    bench.pass_time(job.id, 60)
+    bench.maintenance.turn()
+    failed = bench.store.get(job.id)
+    assert (failed.state, failed.error.code, failed.tokens) == (JobState.FAILED, "too_many_attempts", tokens)
+    assert isinstance(bench.log.read(job.id)[-1], Ended)
+
+
+def test_running_job_past_its_deadline_fails_and_its_worker_is_told(bench):
+    job = bench.claimed()
+    told = bench.client.pubsub(ignore_subscribe_messages=True)
+    told.subscribe(f"{bench.settings.redis_prefix}control:w")
+    told.get_message(timeout=1)
+    with psycopg.connect(bench.settings.database_url) as connection:
+        connection.execute("UPDATE jobs SET deadline = now() - interval '1 second'")
+    bench.maintenance.turn()
+    assert bench.store.get(job.id).error.code == "deadline_exceeded"
+    message = eventually("the worker is told", lambda: told.get_message(timeout=0.1))
+    assert message["data"] == job.id.encode()
+    told.close()
+
+
+def test_bytes_that_no_job_refers_to_are_removed(bench):
+    blobs = connect.blobs(bench.settings)
+    digest = blobs.put(b"orphan")
+    bench.maintenance.turn()
+    eventually("the blob is gone", lambda: bench.maintenance.turn() or not blobs.older_than(0))
+    assert digest not in blobs.older_than(0)
+
+
+def test_expired_job_is_removed(bench):
+    job = bench.store.cancel(bench.store.insert(new_job(model=MODEL)).id)
+    bench.pass_time(job.id, 30 * 86400)
+    bench.maintenance.turn()
+    assert bench.store.get_many([job.id]) == {}
+
+
+def test_broker_that_forgot_all_bells_hears_them_again_at_once(private_redis, database_url, tmp_path):
+    from tests.fixtures.services import settings_for
+
+    bench = Bench(settings_for(database_url, private_redis.url, "p:", tmp_path))
+    for _ in range(3):
+        bench.store.insert(new_job(model=MODEL))
+    bench.maintenance.turn()
+    assert bench.bells() == 3
+    private_redis.kill()
+    bench.maintenance.turn()
+    private_redis.start(empty=True)
+    bench.maintenance.turn()
+    assert bench.bells() == 3
+    bench.close()
+
+
+def test_one_leads_and_another_takes_over(service_settings):
+    first, second = Leadership(service_settings.database_url), Leadership(service_settings.database_url)
+    assert first.held()
+    assert not second.held()
+    assert first.held()
+    first.close()
+    assert second.held()
+    assert not first.held()
+    second.close()
+    assert first.held()
+    first.close()
+
+
+def test_lead_is_lost_with_its_connection(service_settings):
+    first, second = Leadership(service_settings.database_url), Leadership(service_settings.database_url)
+    assert first.held()
+    with psycopg.connect(service_settings.database_url, autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+    with pytest.raises(StoreUnavailable):
+        first.held()
+    assert eventually("the second leads", second.held)
+    assert not first.held()
+    first.close()
+    second.close()
