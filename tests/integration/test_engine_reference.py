@@ -25,11 +25,11 @@ Asked = tuple[Generation, Tiles | None]
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model: Path) -> Iterator[InternVL]:
+def model(tiny_model: Path, device: torch.device) -> Iterator[InternVL]:
     """One set of weights; every engine made on it takes a new, empty cache."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield InternVL.load(tiny_model, torch.device("cpu"), torch.float32)
+    yield InternVL.load(tiny_model, device, torch.float32)
     torch.set_num_threads(threads)
 
 
