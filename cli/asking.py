@@ -86,6 +86,7 @@ class Answer:
     state: str = ""
     began_at: float = field(default_factory=time.monotonic)
     first_token_s: float | None = None
+    last_token_s: float = 0.0
 
 
 def follow(client: Client, job_id: str) -> Answer:
@@ -124,8 +125,9 @@ def _take(arrival: Event | Dropped | CommandError, answer: Answer, status: Statu
             status.start()
     elif arrival.type == "job.delta":
         status.stop()
+        answer.last_token_s = time.monotonic() - answer.began_at
         if answer.first_token_s is None:
-            answer.first_token_s = time.monotonic() - answer.began_at
+            answer.first_token_s = answer.last_token_s
         answer.tokens += 1
         answer.text += str(arrival.data["text"])
         sys.stdout.write(printable(str(arrival.data["text"])))

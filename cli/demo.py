@@ -45,7 +45,8 @@ def run(place: Path, model: str) -> int:
         detach.stop(folder)
     console.print()
     for job in jobs:
-        console.print(f"[bold]{job['id']}[/bold]  {job['status']}\n  {job_commands.timeline(job)}")
+        limit = f" (its {MAX_TOKENS} tokens were used up)" if job["status"] == "incomplete" else ""
+        console.print(f"[bold]{job['id']}[/bold]  {job['status']}{limit}\n  {job_commands.timeline(job)}")
     bad = [job["id"] for job in jobs if job["status"] not in GOOD_ENDS]
     if bad:
         raise CommandError(f"{len(bad)} of {len(jobs)} jobs did not get an answer: {', '.join(bad)}")
@@ -73,7 +74,11 @@ def _ask(client: Client, model: str, number: int, task: Task) -> Json:
     job = client.job(job_id)
     if job["output"] != answer.text:
         raise CommandError(f"the stream of {job_id} brought another text than the job has")
-    console.print(f"[dim]{answer.tokens} tokens streamed, one event each; {job['status']}[/dim]\n")
+    first = answer.first_token_s or 0.0
+    console.print(
+        f"[dim]{answer.tokens} tokens, one event each: the first after {first:.2f} s, "
+        f"the last {answer.last_token_s - first:.2f} s later[/dim]\n"
+    )
     return job
 
 
