@@ -24,15 +24,14 @@ class Auth:
         self._cache_s = cache_s
         self._lock = threading.Lock()
         self._good: dict[bytes, tuple[str, float]] = {}
-        self._any = (True, float("-inf"))
+        self._open_until = 0.0
 
     def cached(self, authorization: str | None) -> str | None:
         """The tenant if it is known without asking the database."""
         now = time.monotonic()
-        if authorization is None:
-            there_are_keys, until = self._any
-            return DEFAULT_TENANT if not there_are_keys and now < until else None
-        tenant, until = self._good.get(_digest(authorization), ("", 0.0))
+        if now < self._open_until:
+            return DEFAULT_TENANT
+        tenant, until = self._good.get(_digest(authorization or ""), ("", 0.0))
         return tenant if now < until else None
 
     def tenant(self, authorization: str | None) -> str:
@@ -49,7 +48,7 @@ class Auth:
         there_are_keys = self._keys.any_keys()
         if not there_are_keys and self._open_without_keys:
             # A client that must send some key (OpenAI's does) may send any while there are none.
-            self._any = (False, until)
+            self._open_until = until
             return DEFAULT_TENANT
         if authorization is None:
             raise _unauthorized("No API key was given: send the header 'Authorization: Bearer …'.")

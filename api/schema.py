@@ -1,6 +1,5 @@
 """The chat request as it comes over the wire: fields, types, ranges. Knows neither media nor jobs' storage."""
 
-import math
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
@@ -129,7 +128,7 @@ class WorkBody(Wire):
     ) = None
     priority: Literal["interactive", "background", "batch"] | None = None
     deadline: Annotated[
-        float | Text | None,
+        float | Annotated[str, StringConstraints(max_length=64)] | None,
         Field(description="Seconds from now, or an ISO 8601 instant with its offset; the job fails when it passes."),
     ] = None
 
@@ -179,6 +178,7 @@ def validate(kind: type[B], body: dict[str, Any]) -> B:
         raise _first_fault(exc, body) from exc
 
 
+MAX_PARAM_CHARS = 200
 _CODES = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
 
 
@@ -187,7 +187,7 @@ def _first_fault(exc: pydantic.ValidationError, body: dict[str, Any]) -> ApiErro
     faults = exc.errors(include_url=False, include_context=False)
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     kind, message = fault["type"], fault["msg"].removeprefix("Value error, ")
-    param = _path(fault["loc"], body) or _quoted(message)
+    param = (_path(fault["loc"], body) or _quoted(message))[:MAX_PARAM_CHARS]
     if kind == "extra_forbidden":
         text = f"Unrecognized request argument supplied: {param!r}."
     elif kind == "missing":
@@ -201,10 +201,12 @@ def _first_fault(exc: pydantic.ValidationError, body: dict[str, Any]) -> ApiErro
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    text = repr(value) if not isinstance(value, str) else repr(value[:100])
-    return text if len(text) <= 100 else text[:100] + "…"
+    # What holds other values may be deep and long: its kind says enough.
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return repr(value[:100]) if isinstance(value, str) else repr(value)[:100]
 
 
 def _quoted(message: str) -> str:

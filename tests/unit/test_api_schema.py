@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from api.body import parse_object
 from api.errors import ApiError
@@ -197,3 +199,42 @@ def test_json_that_is_no_object_is_refused(raw: bytes) -> None:
 
 def test_of_equal_keys_the_last_counts() -> None:
     assert parse_object(b'{"a": 1, "a": 2}') == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    "raw", [b"[" * 990 + b"]" * 990, b"1" * 5000, b"-" + b"9" * 400 + b".5", b'"' + b"x" * 10**6 + b'"']
+)
+@pytest.mark.parametrize("field", ["messages", "seed", "metadata", "stop", "deadline", "logit_bias", "x" * 10_000])
+def test_deep_or_long_value_is_refused_in_few_words(field: str, raw: bytes) -> None:
+    whole = b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "%b": %b}' % (field.encode(), raw)
+    with pytest.raises(ApiError) as caught:
+        validate(ChatBody, parse_object(whole))
+    assert caught.value.status == 400
+    assert len(caught.value.message) < 500
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+PARTS = st.fixed_dictionaries(
+    {"type": st.sampled_from(["text", "image_url", "video"]) | JSON_VALUES},
+    optional={"text": JSON_VALUES, "image_url": JSON_VALUES | st.fixed_dictionaries({"url": JSON_VALUES})},
+)
+TALK = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "tool"]), "content": JSON_VALUES | st.lists(PARTS)}),
+    max_size=2,
+)
+FIELDS = st.sampled_from([*ChatBody.model_fields, *REFUSED, "other"])
+
+
+@given(st.dictionaries(FIELDS, JSON_VALUES, max_size=4), TALK | JSON_VALUES)
+@settings(max_examples=200, deadline=None)
+def test_any_json_object_is_accepted_or_refused_with_a_reason(fields: dict[str, Any], messages: Any) -> None:
+    try:
+        validate(ChatBody, {"model": "m", "messages": messages} | fields)
+    except ApiError as error:
+        assert error.status == 400
+        assert error.message
+        assert error.code
