@@ -114,9 +114,10 @@ class EngineProcess:
         """The engine's last statistics."""
         return self._stats
 
-    @property
-    def serving(self) -> bool:
-        return self._ready is not None
+    def wait_until_serving(self, timeout_s: float) -> bool:
+        """Whether an engine is ready, now or within the time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._ready is not None, timeout_s)
 
     @property
     def pid(self) -> int | None:

@@ -6,8 +6,9 @@ The one place that decides what becomes of a job, whatever happens to it here.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_LOOK_EVERY_S = 0.2
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 5.0
 
@@ -42,6 +44,8 @@ class GenerationRunner(Protocol):
     def submit(self, generation: Generation, sink: Sink) -> None: ...
 
     def cancel(self, generation_id: str) -> None: ...
+
+    def wait_until_serving(self, timeout_s: float) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,13 @@ class JobRunner:
         self._draining = threading.Event()
         self._grace_over = threading.Event()
         self._abandon = threading.Event()
+        self._last_chance = threading.Lock()
 
     def answer(self, bell: str) -> None:
         """One bell, at most one claim: of the next job, whichever the bell named."""
+        # A job claimed while the engine is being replaced would only wait here instead of running elsewhere.
+        while not self._draining.is_set() and not self._engine.wait_until_serving(_LOOK_EVERY_S):
+            pass
         if self._draining.is_set():
             self._queue.ring(self._me.model, bell)
             return
@@ -153,7 +161,22 @@ class JobRunner:
         live.write_to(transcript)
         if transcript.finish_reason is not None:
             live.end(Ending(EndKind.FINISHED, finish_reason=transcript.finish_reason))
-        return verdict_of(self._generate(live, prepared), live, prepared)
+        with self._company(live):
+            return verdict_of(self._generate(live, prepared), live, prepared)
+
+    @contextmanager
+    def _company(self, live: LiveJob) -> Iterator[None]:
+        """Jobs that were lost together, for what one of them does to the engine, would be quarantined together: so on
+        its last attempt a lost job runs beside no other such job."""
+        alone = 0 < live.job.losses >= live.job.max_attempts - 1
+        while alone and not self._last_chance.acquire(timeout=_LOOK_EVERY_S):
+            if live.ending.done():
+                alone = False
+        try:
+            yield
+        finally:
+            if alone:
+                self._last_chance.release()
 
     def _generate(self, live: LiveJob, prepared: Prepared) -> Ending:
         if live.ending.done():
@@ -172,9 +195,15 @@ class JobRunner:
 
     def _watch_deadline(self, live: LiveJob) -> None:
         """By the database's clock: the attempt has just begun there."""
-        if live.job.deadline is not None:
+        if live.job.deadline is None:
+            return
+        try:
             begun = self._store.attempts(live.id)[live.attempt - 1].started_at
-            live.expires_at = time.monotonic() + (live.job.deadline - begun).total_seconds()
+        except StoreUnavailable as exc:
+            # The sweeper watches deadlines too, when the database is back.
+            log.warning("deadline not known: %s", exc, extra={"action": "deadline_unknown", "job_id": live.id})
+            return
+        live.expires_at = time.monotonic() + (live.job.deadline - begun).total_seconds()
 
     def _on_tokens(self, live: LiveJob, tokens: list[Token]) -> None:
         self._publisher.add(live.id, live.attempt, tokens)
@@ -214,7 +243,8 @@ class JobRunner:
             return
         self._publisher.forget(live.id, live.attempt)
         # The stamp first: a worker that hears the bell passes over a row that is locked for it.
-        self._store.published([live.id])
+        with suppress(StoreUnavailable):
+            self._store.published([live.id])
         self._queue.ring(self._me.model, live.id)
 
     def _stubbornly(self, write: Callable[[], T]) -> T:

@@ -1,5 +1,7 @@
 """Stands for an engine process: remembers what it was given and says what the test tells it to."""
 
+import threading
+
 from worker.engine.generation import Finish, Generation, SampledToken, TokenOutput
 from worker.engine_process import Sink
 
@@ -12,6 +14,8 @@ class FakeEngine:
         self.script = script
         self.finish = finish
         self.fault: Exception | None = None
+        self.serving = threading.Event()
+        self.serving.set()
         self.submitted: list[Generation] = []
         self.cancelled: list[str] = []
         self.sinks: dict[str, Sink] = {}
@@ -27,6 +31,9 @@ class FakeEngine:
     def cancel(self, generation_id: str) -> None:
         self.cancelled.append(generation_id)
         self.sinks.pop(generation_id, None)
+
+    def wait_until_serving(self, timeout_s: float) -> bool:
+        return self.serving.wait(timeout_s)
 
     def say(self, generation_id: str, ids: list[int], finish: Finish | None = None) -> None:
         output = TokenOutput(generation_id, [SampledToken(i) for i in ids], finish, cached_tokens=3)

@@ -59,6 +59,20 @@ class MovableStore(FakeJobStore):
         return super().finish(*args, **kwargs)
 
 
+class SlowBlobs(FakeBlobs):
+    """Answers while `answers` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answers = threading.Event(), threading.Event()
+        self.answers.set()
+
+    def get(self, digest):
+        self.asked.set()
+        self.answers.wait(10)
+        return super().get(digest)
+
+
 @dataclass
 class Bench:
     """A worker of fakes."""
@@ -67,7 +81,7 @@ class Bench:
     log: FakeEventLog
     queue: FakeQueue
     engine: FakeEngine
-    blobs: FakeBlobs
+    blobs: SlowBlobs
     live_jobs: LiveJobs
     publisher: Publisher
     runner: JobRunner
@@ -109,7 +123,7 @@ def eventually(condition: Callable[[], object]) -> None:
 
 @pytest.fixture
 def bench(tokenizer: ChatTokenizer, tmp_path: Path) -> Iterator[Bench]:
-    store, log, queue, engine, blobs = MovableStore(), FakeEventLog(), FakeQueue(), FakeEngine(), FakeBlobs()
+    store, log, queue, engine, blobs = MovableStore(), FakeEventLog(), FakeQueue(), FakeEngine(), SlowBlobs()
     live_jobs = LiveJobs()
     publisher, partials = Publisher(log, 0.005), Partials(store, live_jobs, 60)
     limits = FetchLimits(max_bytes=1000, max_redirects=1, connect_s=1, read_s=1, total_s=1)
@@ -323,6 +337,60 @@ def test_unexpected_fault_gives_the_job_back_as_a_loss_until_it_is_quarantined(b
     assert (job.state, job.error.code) == (JobState.FAILED, "too_many_attempts")
     assert bench.store.attempts(job_id)[0].detail == "RuntimeError: boom"
     assert isinstance(bench.ended_log(job_id)[-1], Ended)
+
+
+def test_nothing_is_claimed_while_no_engine_serves(bench):
+    bench.engine.script = bench.ids("abcdefghij")[:8]
+    bench.engine.serving.clear()
+    job_id = bench.submit()
+    thread = threading.Thread(target=bench.runner.answer, args=(job_id,))
+    thread.start()
+    time.sleep(0.05)
+    assert bench.store.get(job_id).state is JobState.QUEUED
+    bench.engine.serving.set()
+    thread.join(10)
+    assert bench.store.get(job_id).state is JobState.INCOMPLETE
+
+
+def test_bell_that_waits_for_an_engine_is_passed_on_by_a_drain(bench):
+    bench.engine.serving.clear()
+    thread = threading.Thread(target=bench.runner.answer, args=("job_x",))
+    thread.start()
+    bench.runner.stop_claiming()
+    thread.join(10)
+    assert bench.queue.rung == [("tiny", "job_x")]
+
+
+def test_lost_jobs_on_their_last_attempt_run_one_at_a_time(bench):
+    jobs = [bench.submit() for _ in range(3)]
+    for _ in range(2):
+        for claimed in [bench.store.claim("tiny", "dead") for _ in jobs]:
+            bench.store.give_back(claimed.id, claimed.attempt, AttemptEnd.ENGINE_DIED, "", ())
+    threads = [threading.Thread(target=bench.runner.answer, args=(job_id,)) for job_id in jobs]
+    for thread in threads:
+        thread.start()
+    for count in (1, 2, 3):
+        eventually(lambda count=count: len(bench.engine.submitted) == count)
+        time.sleep(0.05)
+        assert len(bench.engine.submitted) == count
+        bench.engine.sinks[bench.engine.submitted[-1].id].on_engine_died("again")
+    for thread in threads:
+        thread.join(10)
+    assert {bench.store.get(job_id).error.code for job_id in jobs} == {"too_many_attempts"}
+
+
+def test_cancel_while_an_image_is_fetched_stops_at_once(bench):
+    bench.blobs.answers.clear()
+    job_id = bench.submit(ImagePart("blob:x"), TextPart("x"))
+    thread = threading.Thread(target=bench.runner.answer, args=(job_id,))
+    thread.start()
+    assert bench.blobs.asked.wait(10)
+    bench.store.cancel(job_id)
+    bench.live_jobs.stop(job_id, EndKind.NOT_OURS)
+    thread.join(5)
+    assert not thread.is_alive()
+    bench.blobs.answers.set()
+    assert bench.engine.submitted == []
 
 
 def test_end_is_written_when_the_database_is_back(bench):
