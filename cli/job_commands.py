@@ -9,7 +9,7 @@ from rich.markup import escape
 from cli import server
 from cli.client import Client, Json
 from cli.errors import CommandError
-from cli.terminal import console
+from cli.terminal import console, printable
 
 COLOURS = {"completed": "green", "incomplete": "green", "failed": "red", "cancelled": "yellow", "in_progress": "cyan"}
 DEAD = "too_many_attempts"
@@ -82,7 +82,9 @@ def _line(job: Json) -> str:
     answer = " ".join((job["error"]["message"] if job["error"] else job["output"]).split())
     room = max(console.width - 78, 12) if console.is_terminal else 60
     status = f"{_coloured(job['status'])}{' ' * (12 - len(job['status']))}"
-    return f"{job['id']}  {status}{_clock(times['queued_at'])} {took:>9} {tokens:>8}  {escape(answer[:room])}"
+    return (
+        f"{job['id']}  {status}{_clock(times['queued_at'])} {took:>9} {tokens:>8}  {escape(printable(answer[:room]))}"
+    )
 
 
 def show(job: Json) -> None:
@@ -101,7 +103,7 @@ def show(job: Json) -> None:
         detail = f" ({escape(attempt['detail'])})" if attempt["detail"] else ""
         console.print(f"  attempt {attempt['number']}  {end}{detail} on {escape(attempt['worker'])}")
     if job["output"]:
-        console.print(f"\n{escape(job['output'])}")
+        console.print(f"\n{escape(printable(job['output']))}")
 
 
 def timeline(job: Json) -> str:
