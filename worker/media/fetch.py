@@ -75,7 +75,7 @@ class Fetcher:
             return str(base.join(location))
         except httpx2.InvalidURL as exc:
             raise MediaRefused(
-                MediaCode.INVALID_URL, f"{base.host!r} redirects to {location!r}, which is no URL"
+                MediaCode.INVALID_URL, f"{_place(base)} redirects to {location!r}, which is no URL"
             ) from exc
 
     def _get(self, pool: httpcore2.ConnectionPool, target: httpx2.URL) -> bytes | str:
@@ -89,13 +89,13 @@ class Fetcher:
             with pool.stream("GET", request, headers=_HEADERS, extensions={"timeout": timeouts}) as response:
                 return self._take(response, target)
         except httpcore2.TimeoutException as exc:
-            raise MediaUnavailable(f"{target.host!r} did not answer in time: {exc}") from exc
+            raise MediaUnavailable(f"{_place(target)} did not answer in time: {exc}") from exc
         except httpcore2.NetworkError as exc:
             if isinstance(exc.__cause__, ssl.SSLError) or isinstance(exc.__context__, ssl.SSLError):
-                raise MediaRefused(MediaCode.DOWNLOAD_FAILED, f"TLS with {target.host!r} failed: {exc}") from exc
-            raise MediaUnavailable(f"{target.host!r} cannot be reached: {exc}") from exc
+                raise MediaRefused(MediaCode.DOWNLOAD_FAILED, f"TLS with {_place(target)} failed: {exc}") from exc
+            raise MediaUnavailable(f"{_place(target)} cannot be reached: {exc}") from exc
         except httpcore2.RemoteProtocolError as exc:
-            raise MediaUnavailable(f"{target.host!r} broke off: {exc}") from exc
+            raise MediaUnavailable(f"{_place(target)} broke off: {exc}") from exc
         except httpcore2.LocalProtocolError as exc:
             raise MediaRefused(MediaCode.INVALID_URL, f"image URL {str(target)!r}: {exc}") from exc
 
@@ -105,12 +105,12 @@ class Fetcher:
         if status in _REDIRECTS and b"location" in headers:
             return headers[b"location"].decode("latin-1")
         if status >= 500 or status in _TRY_AGAIN:
-            raise MediaUnavailable(f"{target.host!r} answered {status}")
+            raise MediaUnavailable(f"{_place(target)} answered {status}")
         if status != 200:
-            raise MediaRefused(MediaCode.DOWNLOAD_FAILED, f"{target.host!r} answered {status} for the image")
+            raise MediaRefused(MediaCode.DOWNLOAD_FAILED, f"{_place(target)} answered {status} for the image")
         if headers.get(b"content-encoding", b"identity") != b"identity":
             encoding = headers[b"content-encoding"].decode("latin-1")
-            raise MediaRefused(MediaCode.DOWNLOAD_FAILED, f"{target.host!r} sent Content-Encoding {encoding!r}")
+            raise MediaRefused(MediaCode.DOWNLOAD_FAILED, f"{_place(target)} sent Content-Encoding {encoding!r}")
         return self._read(response, headers.get(b"content-length", b""), target)
 
     def _read(self, response: httpcore2.Response, length: bytes, target: httpx2.URL) -> bytes:
@@ -126,5 +126,10 @@ class Fetcher:
 
     def _too_large(self, target: httpx2.URL) -> MediaRefused:
         return MediaRefused(
-            MediaCode.FILE_TOO_LARGE, f"the image at {target.host!r} has more than {self._limits.max_bytes} bytes"
+            MediaCode.FILE_TOO_LARGE, f"the image at {_place(target)} has more than {self._limits.max_bytes} bytes"
         )
+
+
+def _place(target: httpx2.URL) -> str:
+    """Host and port, for messages."""
+    return repr(target.netloc.decode("ascii"))
