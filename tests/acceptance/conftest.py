@@ -27,7 +27,7 @@ def own_system(service_settings: ServiceSettings, tiny_model: Path, tmp_path: Pa
 
 @pytest.fixture
 def running(own_system: System) -> System:
-    """API, worker and maintenance run, for one test to kill. A worker that is asked to stop gives its jobs back soon."""
+    """API, worker and maintenance run, for a test to kill. A stopping worker gives its jobs back soon."""
     own_system.start_api()
     own_system.start_maintenance()
     own_system.start_worker(VLMQ_WORKER_GRACE_S="0.2")
