@@ -16,6 +16,7 @@ import httpx2
 import msgspec
 
 from cli import backing, plan
+from cli.backing import Backing
 from cli.errors import CommandError
 from cli.folder import Folder, Running, describe
 from cli.interrupts import Interrupts
@@ -38,31 +39,34 @@ def run(options: Options) -> int:
         options = _with_ports(options)
         for model in options.models:
             _checkpoint(model)
-        with backing.backing(folder) as behind:
-            if interrupts.asked:
-                return 130
-            with step("bringing the tables up to date"):
-                schema.migrate(behind.services.database_url)
-            lines = Lines(options.verbose)
-            tree = Supervisor(
-                plan.programs(options, behind.services, folder.secret("flower")),
-                folder.logs,
-                lines.about,
-                lines.output_of,
-            )
-            try:
-                tree.start()
-                if _wait_ready(options, tree, interrupts):
-                    running = _running(folder, options, behind.services, tree)
-                    folder.announce(running)
-                    describe(running, folder)
-                    console.print("[dim]Ctrl-C stops everything; a second one does not wait for running jobs.[/dim]")
-                    _watch(folder, running, tree, lambda: behind.revive(lines.about), interrupts)
-            except ProgramFailed as exc:
-                raise CommandError(f"{exc}\n{exc.tail}") from exc
-            finally:
-                _stop(tree, interrupts)
+        try:
+            with backing.backing(folder) as behind:
+                _run_on(behind, folder, options, interrupts)
+        except CommandError:
+            if not interrupts.asked:
+                raise
+            return 130  # Ctrl-C reached what was just starting, and it failed for that
     return 130 if interrupts.forced else 0
+
+
+def _run_on(behind: Backing, folder: Folder, options: Options, interrupts: Interrupts) -> None:
+    with step("bringing the tables up to date"):
+        schema.migrate(behind.services.database_url)
+    lines = Lines(options.verbose)
+    programs = plan.programs(options, behind.services, folder.secret("flower"))
+    tree = Supervisor(programs, folder.logs, lines.about, lines.output_of)
+    try:
+        tree.start()
+        if _wait_ready(options, tree, interrupts):
+            running = _running(folder, options, behind.services, tree)
+            folder.announce(running)
+            describe(running, folder)
+            console.print("[dim]Ctrl-C stops everything; a second one does not wait for running jobs.[/dim]")
+            _watch(folder, running, tree, lambda: behind.revive(lines.about), interrupts)
+    except ProgramFailed as exc:
+        raise CommandError(f"{exc}\n{exc.tail}") from exc
+    finally:
+        _stop(tree, interrupts)
 
 
 def _with_ports(options: Options) -> Options:
