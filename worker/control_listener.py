@@ -13,7 +13,8 @@ from redis.client import PubSub
 log = logging.getLogger(__name__)
 
 _WAIT_S = 1.0
-_PAUSE_S = 0.5
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 4.0
 
 
 class ControlListener:
@@ -23,6 +24,7 @@ class ControlListener:
         self._client = client
         self._channel = channel
         self._stop_job = stop_job
+        self._pause_s = _FIRST_PAUSE_S
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
@@ -40,11 +42,13 @@ class ControlListener:
                 self._listen()
             except redis.RedisError as exc:
                 log.warning("control channel lost: %s", exc, extra={"action": "control_lost"})
-                self._closing.wait(_PAUSE_S)
+                self._closing.wait(self._pause_s)
+                self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
     def _listen(self) -> None:
         with PubSub(self._client.connection_pool, ignore_subscribe_messages=True) as pubsub:
             pubsub.subscribe(self._channel)
+            self._pause_s = _FIRST_PAUSE_S
             while not self._closing.is_set():
                 message = pubsub.get_message(timeout=_WAIT_S)
                 if message is not None and message["type"] == "message":
