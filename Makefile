@@ -3,12 +3,14 @@
 #   PYTHON     the interpreter that .venv is made with (3.11 or newer)
 #   TORCH      what to install as torch, when another build than the default index's is wanted
 #   PIP_FLAGS  more words for pip, such as an index of your own
+#   MODEL      what `make up` serves, instead of the models of conf/server.toml; PORT: where
+#   ARGS       more words for pytest, for bench, for vlmq up and for vlmq demo
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
             $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 TORCH ?= torch==2.13.0
 PIP_FLAGS ?=
-MODEL ?= vlmq-tiny
+MODEL ?=
 PORT ?= 8700
 ARGS ?=
 
@@ -49,10 +51,10 @@ $(TINY): $(STAMP) $(wildcard tools/tiny_model.py tools/tiny_model/*.py)
 	@touch $@
 
 demo: $(TINY) ## start everything, send pictures, stream the answers, stop
-	$(BIN)/vlmq demo
+	$(BIN)/vlmq demo $(ARGS)
 
 up: $(TINY) ## start everything in the background and print the URLs
-	$(BIN)/vlmq up --detach --model $(MODEL) --port $(PORT)
+	$(BIN)/vlmq up --detach --port $(PORT) $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 down: $(STAMP) ## stop what `make up` started
 	$(BIN)/vlmq down

@@ -77,13 +77,13 @@ def status(folder: FolderOption = None) -> None:
 @app.command()
 def demo(
     folder: Annotated[Path | None, typer.Option(help="Where it keeps its data. Default: var/demo.")] = None,
-    model: Annotated[str, typer.Option(help="The model that answers.")] = "vlmq-tiny",
+    model: Annotated[str, typer.Option(help="The model that answers. Default: the first of conf.")] = "",
 ) -> None:
     """Start everything on free ports, send pictures, stream the answers, stop."""
     # Late: it draws pictures, with a package that no other command needs.
     from cli.demo import run
 
-    raise typer.Exit(run(folder or _folder(None) / "demo", model))
+    raise typer.Exit(run(folder or _folder(None) / "demo", model or load(ServiceSettings).models[0]))
 
 
 def _folder(given: Path | None) -> Path:
