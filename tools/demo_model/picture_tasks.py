@@ -216,10 +216,10 @@ DISTINCT_ASKERS: tuple[tuple[Asker, int], ...] = (
     (ask_shape_at, 2),
     (ask_size, 2),
     (ask_position, 3),
-    (ask_relation, 3),
+    (ask_relation, 9),
     (ask_count, 2),
     (ask_existence, 2),
-    (ask_if_related, 2),
+    (ask_if_related, 3),
     (ask_if_so, 2),
 )
 CROWD_ASKERS: tuple[tuple[Asker, int], ...] = ((ask_count, 6), (ask_existence, 1))

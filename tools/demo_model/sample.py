@@ -118,7 +118,7 @@ def follow_ups(rng: Random, held_out: bool) -> Conversation:
 
 MIXTURE: tuple[tuple[Maker, int], ...] = (
     (shapes, 24),
-    (crowd, 8),
+    (crowd, 10),
     (reading_tasks.reading, 30),
     (reading_tasks.description, 2),
     (follow_ups, 10),

@@ -36,6 +36,7 @@ class Plan:
     peak_lr: float
     warmup_s: float
     decay_from: float
+    side_weight: float
     batch: int
     accumulate: int
     workers: int
@@ -164,7 +165,7 @@ class Training:
 
     def _step(self, pool: Pool) -> Tensor:
         plan = self.plan
-        side_weight = 0.4 * (1.0 - self.elapsed_s / plan.seconds)
+        side_weight = plan.side_weight * (1.0 - self.elapsed_s / plan.seconds)
         total = torch.zeros(2, device=plan.device)
         for _ in range(plan.accumulate):
             answers, side = self.trainee.losses(pool.take())
@@ -187,6 +188,7 @@ def plan_from_arguments() -> Plan:
     parser.add_argument("--peak-lr", type=float, default=2e-3)
     parser.add_argument("--warmup-s", type=float, default=10.0)
     parser.add_argument("--decay-from", type=float, default=0.55)
+    parser.add_argument("--side-weight", type=float, default=0.4)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--accumulate", type=int, default=3)
     parser.add_argument("--workers", type=int, default=14)
