@@ -11,7 +11,6 @@ from api.conversation import Limits, to_messages
 from api.deadline import to_instant
 from api.errors import ApiError
 from api.schema import WorkBody
-from jobs.errors import Unavailable
 from jobs.ids import new_job_id
 from jobs.job import Job, JobKind, NewJob, Priority
 from jobs.ports import Blobs, JobStore, Queue
@@ -66,11 +65,6 @@ class Submission:
 
     def ring(self, job: Job) -> None:
         """Tells the workers; without an answer from the broker the sweeper does it later."""
-        # The stamp first: a worker that hears the bell passes over a row that is locked for it.
-        try:
-            self.store.published([job.id])
-        except Unavailable as exc:
-            log.warning("not stamped: %s", exc, extra={"action": "job.stamp_skipped", "job_id": job.id})
         self.queue.ring(job.model, job.id)
 
 

@@ -168,12 +168,8 @@ class JobStore(Protocol):
         ...
 
     def due_to_ring(self, overdue_s: float, limit: int = 500) -> list[Job]:
-        """Queued jobs whose message is due: never published, given back, or published longer ago than a time that
-        doubles from `overdue_s` with each ring (at most 5 minutes). Stamps them as published now."""
-        ...
-
-    def published(self, job_ids: Sequence[str]) -> None:
-        """Stamps queued jobs as published now (ring count += 1)."""
+        """Queued jobs whose message is due: given back, or rung for longer ago than a time that doubles from
+        `overdue_s` with each ring (at most 5 minutes). Stamps them as rung for now."""
         ...
 
     def fail_past_deadline(self, limit: int = 500) -> list[Job]:

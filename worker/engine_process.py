@@ -86,7 +86,8 @@ class EngineProcess:
             return self._ready
 
     def submit(self, generation: Generation, sink: Sink) -> None:
-        """Hands the generation over, now or as soon as an engine is ready."""
+        """Hands the generation over, now or as soon as an engine is ready. Its id must never have been used: an engine
+        may still speak of one that was cancelled."""
         entry = _Entry(generation, sink)
         with self._lock:
             failure = self._failure

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -242,9 +242,6 @@ class JobRunner:
             self._publisher.end(live.id, live.attempt, job.state)
             return
         self._publisher.forget(live.id, live.attempt)
-        # The stamp first: a worker that hears the bell passes over a row that is locked for it.
-        with suppress(StoreUnavailable):
-            self._store.published([live.id])
         self._queue.ring(self._me.model, live.id)
 
     def _stubbornly(self, write: Callable[[], T]) -> T:

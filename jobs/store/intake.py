@@ -13,9 +13,10 @@ from jobs.tables import job_attempts, jobs
 
 _INSERT = text(f"""
     WITH inserted AS (
-        INSERT INTO jobs (id, tenant, kind, model, priority, state, request, metadata, deadline, max_attempts)
+        INSERT INTO jobs
+            (id, tenant, kind, model, priority, state, request, metadata, deadline, max_attempts, rung_at, rings)
         VALUES (:id, :tenant, :kind, :model, :priority, :state, CAST(:request AS json), CAST(:metadata AS jsonb),
-                :deadline, :max_attempts)
+                :deadline, :max_attempts, now(), 1)
         RETURNING *
     ), referred AS (
         INSERT INTO job_blobs (job_id, digest)

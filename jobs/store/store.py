@@ -112,9 +112,6 @@ class PostgresJobStore:
     def due_to_ring(self, overdue_s: float, limit: int = 500) -> list[Job]:
         return self._database.transaction(lambda on: sweep.due_to_ring(on, overdue_s, limit))
 
-    def published(self, job_ids: Sequence[str]) -> None:
-        self._database.transaction(lambda on: sweep.published(on, job_ids))
-
     def fail_past_deadline(self, limit: int = 500) -> list[Job]:
         return self._database.transaction(lambda on: sweep.fail_past_deadline(on, limit))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from sqlalchemy import Connection, and_, delete, func, or_, select, text, update
+from sqlalchemy import Connection, and_, delete, func, or_, select, update
 
 from jobs.job import AttemptEnd, Job, JobError, JobState
 from jobs.store.ending import end_job, lockable, return_or_bury
@@ -52,16 +52,6 @@ def due_to_ring(connection: Connection, overdue_s: float, limit: int) -> list[Jo
     rung = {"rung_at": func.now(), "rings": jobs.c.rings + 1}
     stamped = update(jobs).where(jobs.c.id == due.c.id).values(**rung).returning(jobs.c.id)
     return list(get_jobs(connection, list(connection.execute(stamped).scalars())).values())
-
-
-# A row that is locked is being claimed: it needs no stamp.
-_PUBLISHED = text("""
-    WITH chosen AS (SELECT id FROM jobs WHERE id = ANY(:ids) AND state = 'queued' FOR UPDATE SKIP LOCKED)
-    UPDATE jobs SET rung_at = now(), rings = rings + 1 FROM chosen WHERE jobs.id = chosen.id""")
-
-
-def published(connection: Connection, job_ids: Sequence[str]) -> None:
-    connection.execute(_PUBLISHED, {"ids": list(job_ids)})
 
 
 def fail_past_deadline(connection: Connection, limit: int) -> list[Job]:

@@ -120,16 +120,17 @@ def test_take_back_stops_at_its_limit(store: JobStore) -> None:
 # -- bells
 
 
-def test_a_job_that_was_never_rung_for_is_due_once(store: JobStore) -> None:
-    job = store.insert(new_job())
-    assert store.due_to_ring(10) == [job]
+def test_a_job_that_was_given_back_is_due_once(store: JobStore) -> None:
+    store.insert(new_job())
+    job = claimed(store)
+    store.give_back(job.id, job.attempt, AttemptEnd.DRAINED, "", ())
+    assert [due.id for due in store.due_to_ring(10)] == [job.id]
     assert store.due_to_ring(10) == []
 
 
 def test_bells_repeat_after_pauses_that_double_up_to_five_minutes(timed_store: TimedStore) -> None:
     store = timed_store.store
     job = store.insert(new_job())
-    store.published([job.id])
     for pause_s in (10, 20, 40, 80, 160, 300, 300):
         timed_store.pass_time(pause_s - 1)
         assert store.due_to_ring(10) == [], pause_s
@@ -137,19 +138,21 @@ def test_bells_repeat_after_pauses_that_double_up_to_five_minutes(timed_store: T
         assert [due.id for due in store.due_to_ring(10)] == [job.id], pause_s
 
 
-def test_only_queued_jobs_are_due(store: JobStore) -> None:
+def test_only_queued_jobs_are_due(timed_store: TimedStore) -> None:
+    store = timed_store.store
     store.insert(new_job())
     store.insert(new_job())
     claimed(store)
     store.cancel(store.page("default", JobFilter(state=JobState.QUEUED))[0].id)
+    timed_store.pass_time(11)
     assert store.due_to_ring(10) == []
-    store.published([])
-    store.published(["job_unknown"])
 
 
-def test_due_to_ring_stops_at_its_limit(store: JobStore) -> None:
+def test_due_to_ring_stops_at_its_limit(timed_store: TimedStore) -> None:
+    store = timed_store.store
     for _ in range(3):
         store.insert(new_job())
+    timed_store.pass_time(11)
     assert [len(store.due_to_ring(10, limit=2)) for _ in range(3)] == [2, 1, 0]
 
 

@@ -36,7 +36,7 @@ class FakeJobStore:
             if job.id in self._jobs:
                 raise JobExists(job.id)
             self._number[job.id] = next(self._numbers)
-            self._rings[job.id] = _Ring()
+            self._rings[job.id] = _Ring(self._now(), 1)
             self._attempts[job.id] = []
             self._jobs[job.id] = Job(
                 id=job.id,
@@ -231,14 +231,9 @@ class FakeJobStore:
     def due_to_ring(self, overdue_s: float, limit: int = 500) -> list[Job]:
         with self._lock:
             due = [job for job in self._in_order() if job.state == JobState.QUEUED and self._due(job.id, overdue_s)]
-            self.published([job.id for job in due[:limit]])
+            for job in due[:limit]:
+                self._rings[job.id] = _Ring(self._now(), self._rings[job.id].count + 1)
             return due[:limit]
-
-    def published(self, job_ids: Sequence[str]) -> None:
-        with self._lock:
-            for job_id in job_ids:
-                if job_id in self._jobs and self._jobs[job_id].state == JobState.QUEUED:
-                    self._rings[job_id] = _Ring(self._now(), self._rings[job_id].count + 1)
 
     def fail_past_deadline(self, limit: int = 500) -> list[Job]:
         with self._lock:

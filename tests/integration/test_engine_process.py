@@ -1,5 +1,6 @@
 """Keeping a real engine process: outputs to sinks, death, silence, refusal."""
 
+import itertools
 import signal
 import threading
 import time
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.integration
 
 TIMES = EngineTimes(start_s=120, silence_s=2.5, restarts=3)
 PROMPT = list(range(100, 140))
+_numbers = itertools.count()
 
 
 class Recorder:
@@ -66,8 +68,9 @@ def engine(tiny_model: Path) -> Iterator[EngineProcess]:
     made.close()
 
 
-def generation(name: str, max_tokens: int = 8, **values) -> Generation:
-    return msgspec.structs.replace(Generation(name, PROMPT, Sampling(), max_tokens), **values)
+def generation(max_tokens: int = 8, **values) -> Generation:
+    """With an id that no other has: an engine may still speak of the last one."""
+    return msgspec.structs.replace(Generation(f"generation-{next(_numbers)}", PROMPT, Sampling(), max_tokens), **values)
 
 
 def run(engine: EngineProcess, made: Generation) -> Recorder:
@@ -77,49 +80,50 @@ def run(engine: EngineProcess, made: Generation) -> Recorder:
 
 
 def test_generation_is_heard_to_its_end_and_the_same_again(engine):
-    first, again = run(engine, generation("a")), run(engine, generation("b"))
+    first, again = run(engine, generation()), run(engine, generation())
     assert (len(first.ids), first.finish) == (8, Finish.LENGTH)
     assert again.ids == first.ids
 
 
 def test_generation_goes_on_after_the_tokens_it_brings(engine):
-    whole = run(engine, generation("a"))
-    rest = run(engine, generation("b", generated=whole.ids[:3]))
+    whole = run(engine, generation())
+    rest = run(engine, generation(generated=whole.ids[:3]))
     assert rest.ids == whole.ids[3:]
 
 
 def test_generation_that_can_never_fit_is_refused(engine):
-    assert run(engine, generation("a", prompt_ids=[5] * 5000)).refused == "context_length_exceeded"
+    assert run(engine, generation(prompt_ids=[5] * 5000)).refused == "context_length_exceeded"
 
 
 def test_cancelled_generation_is_heard_of_no_more_and_frees_its_slot(engine):
     sink = Recorder()
-    engine.submit(generation("a", max_tokens=3000), sink)
+    made = generation(max_tokens=3000)
+    engine.submit(made, sink)
     eventually("it runs", lambda: sink.ids)
-    engine.cancel("a")
+    engine.cancel(made.id)
     eventually("the slot is free", lambda: engine.stats is not None and engine.stats.running == 0)
     assert not sink.over.is_set()
 
 
 def test_killed_engine_tells_its_generations_and_is_replaced(engine):
     sink = Recorder()
-    engine.submit(generation("a", max_tokens=3000), sink)
+    engine.submit(generation(max_tokens=3000), sink)
     eventually("it runs", lambda: sink.ids)
     killed = engine.pid
     psutil.Process(killed).kill()
     assert "SIGKILL" in sink.wait().died
     # Submitted while there is no engine: runs on the next one.
-    assert run(engine, generation("b")).finish is Finish.LENGTH
+    assert run(engine, generation()).finish is Finish.LENGTH
     assert engine.pid != killed
 
 
 def test_silent_engine_with_work_is_killed_and_replaced(engine):
     sink = Recorder()
-    engine.submit(generation("a", max_tokens=3000), sink)
+    engine.submit(generation(max_tokens=3000), sink)
     eventually("it runs", lambda: sink.ids)
     psutil.Process(engine.pid).send_signal(signal.SIGSTOP)
     assert "silent" in sink.wait().died
-    assert run(engine, generation("b")).finish is Finish.LENGTH
+    assert run(engine, generation()).finish is Finish.LENGTH
 
 
 def test_idle_engine_may_be_silent(engine):
@@ -128,7 +132,7 @@ def test_idle_engine_may_be_silent(engine):
     psutil.Process(pid).send_signal(signal.SIGSTOP)
     time.sleep(TIMES.silence_s + 1)
     psutil.Process(pid).send_signal(signal.SIGCONT)
-    assert run(engine, generation("a")).finish is Finish.LENGTH
+    assert run(engine, generation()).finish is Finish.LENGTH
     assert engine.pid == pid
 
 
@@ -138,7 +142,7 @@ def test_engine_that_cannot_load_is_given_up_with_its_reason(tmp_path):
     with pytest.raises(EngineUnavailable, match=r"config\.json"):
         made.start()
     sink = Recorder()
-    made.submit(generation("a"), sink)
+    made.submit(generation(), sink)
     assert sink.wait().died
     made.close()
     assert len(told) == 1
