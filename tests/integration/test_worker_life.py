@@ -14,15 +14,15 @@ pytestmark = pytest.mark.integration
 
 
 def test_drained_worker_gives_its_job_back_and_another_continues_it(own_bench: WorkerBench):
-    first = own_bench.start(VLMQ_WORKER_GRACE_S="0.2")
+    first = own_bench.start(VLMQ_WORKER_GRACE_S="0.1")
     first.wait_ready()
-    undisturbed = own_bench.wait(own_bench.submit(max_tokens=120))
-    job_id = own_bench.submit(max_tokens=120)
+    undisturbed = own_bench.wait(own_bench.submit(max_tokens=700))
+    job_id = own_bench.submit(max_tokens=700)
     own_bench.wait_for_tokens(job_id)
     assert first.end() == 0
     job = own_bench.store.get(job_id)
     assert (job.state, job.losses) == (JobState.QUEUED, 0)
-    assert 0 < len(job.tokens) < 120
+    assert 0 < len(job.tokens) < 700
     assert own_bench.store.attempts(job_id)[0].end is AttemptEnd.DRAINED
     assert own_bench.store.workers(lease_s=60) == []
     own_bench.start().wait_ready()
