@@ -1,0 +1,115 @@
+"""The demo model as the product serves it: its image decoding, tiles, prompt and torch engine, in this process.
+
+Only the queue, the database and HTTP are left out. Conversations run together, as inflight batching has it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from jobs.request import ImagePart, Message, Role, TextPart
+from tools.demo_model.conversation import Conversation, Shown
+from tools.demo_model.drawing import draw
+from tools.demo_model.prompt import question_text
+from tools.demo_model.scene import Scene
+from worker.engine.config import TilingConfig, load_config
+from worker.engine.generation import Finish, Generation, Sampling
+from worker.engine.generation import Image as Tiles
+from worker.engine.torch.engine import TorchEngine
+from worker.engine.torch.internvl import InternVL
+from worker.engine.torch.options import EngineOptions
+from worker.media.image import ImageLimits, open_image
+from worker.prompt import STOP_TOKENS, PromptBuilder
+from worker.tiles import at_detail, cut
+from worker.tokenizer import ChatTokenizer
+
+LONGEST_ANSWER = 96
+_LIMITS = ImageLimits(max_pixels=50_000_000)
+
+
+def _no_progress(done: float, what: str) -> None:
+    pass
+
+
+def png_of(picture: Image.Image) -> bytes:
+    data = BytesIO()
+    picture.save(data, "PNG", compress_level=1)
+    return data.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """A conversation under way: what was said, and its pictures' tiles."""
+
+    conversation: Conversation
+    messages: tuple[Message, ...]
+    images: tuple[Tiles, ...]
+
+    def with_answer(self, answer: str, next_round: int) -> "Talk":
+        said = Message(Role.ASSISTANT, (TextPart(answer),))
+        asked = Message(Role.USER, (TextPart(self.conversation.rounds[next_round].question),))
+        return replace(self, messages=(*self.messages, said, asked))
+
+
+class Product:
+    def __init__(self, checkpoint: Path, slots: int = 16) -> None:
+        """Raises CheckpointError or TokenizerError, as the product's start does."""
+        config = load_config(checkpoint)
+        self._tokenizer = ChatTokenizer.load(checkpoint)
+        self._tiling: TilingConfig = config.tiling
+        self._size = config.vision.image_size
+        self._stop_ids = self._tokenizer.ids_of(STOP_TOKENS)
+        self._prompts = PromptBuilder(
+            self._tokenizer, config.decoder.vocab_size, config.vision.tokens_per_tile, config.decoder.context_length
+        )
+        model = InternVL.load(checkpoint, torch.device("cpu"), torch.float32, _no_progress)
+        self._engine = TorchEngine(model, EngineOptions(slots=slots, pages=slots * 80))
+        self._made = 0
+
+    def last_answers(self, conversations: Sequence[Conversation]) -> list[str]:
+        """What the model says in the last round of each; in earlier rounds its own answers stand."""
+        talks = {k: self._open(conversation) for k, conversation in enumerate(conversations)}
+        last: dict[int, str] = {}
+        number = 0
+        while talks:
+            last |= dict(zip(talks, self._answer(list(talks.values())), strict=True))
+            number += 1
+            talks = {
+                k: talk.with_answer(last[k], number)
+                for k, talk in talks.items()
+                if number < len(talk.conversation.rounds)
+            }
+        return [last[k] for k in range(len(conversations))]
+
+    def _open(self, conversation: Conversation) -> Talk:
+        images = tuple(self._tiles(scene, conversation.shown) for scene in conversation.scenes)
+        parts = (*(ImagePart("drawn") for _ in images), TextPart(question_text(conversation)))
+        return Talk(conversation, (Message(Role.USER, parts),), images)
+
+    def _tiles(self, scene: Scene, shown: Shown) -> Tiles:
+        tiling = at_detail(self._tiling, "low" if shown is Shown.FRAMES else "auto")
+        return cut(open_image(png_of(draw(scene)), _LIMITS).decode(), tiling, self._size)
+
+    def _answer(self, talks: Sequence[Talk]) -> list[str]:
+        """One greedy answer each, all in the engine at once."""
+        tokens: dict[str, list[int]] = {}
+        for talk in talks:
+            self._made += 1
+            prompt = self._prompts.build(talk.messages, [image.tiles for image in talk.images])
+            room = self._prompts.room(prompt, LONGEST_ANSWER)
+            generation = Generation(
+                f"answer-{self._made}", prompt.ids, Sampling(), room, self._stop_ids, list(talk.images)
+            )
+            tokens[generation.id] = []
+            self._engine.submit(generation)
+        while self._engine.has_work():
+            for output in self._engine.step():
+                if output.finish is Finish.ERROR:
+                    raise RuntimeError(f"generation {output.id}: {output.error}")
+                tokens[output.id] += [token.id for token in output.tokens]
+        decode = self._tokenizer.whole.decode
+        return [decode([i for i in ids if i not in self._stop_ids]) for ids in tokens.values()]
