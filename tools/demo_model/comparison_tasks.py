@@ -153,7 +153,7 @@ def one_of_them(rng: Random, held_out: bool) -> Conversation:
 def which_says(rng: Random, held_out: bool) -> Conversation:
     """Texts in two or three pictures: read one of them."""
     count = _pictures(rng)
-    drawn = []
+    drawn: list[tuple[Scene, str]] = []
     while len(drawn) < count:
         scene, text = text_scene(rng, held_out)
         if scene.width * scene.height < 170 * 170 or rng.random() < 0.15:

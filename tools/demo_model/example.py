@@ -44,7 +44,7 @@ class Encoder:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.start, self.end, self.image_start, self.image_end, self.context = (
-            tokenizer.token_to_id(token) for token in (IM_START, IM_END, IMG, IMG_END, IMG_CONTEXT)
+            _id_of(tokenizer, token) for token in (IM_START, IM_END, IMG, IMG_END, IMG_CONTEXT)
         )
 
     def _text(self, text: str) -> list[int]:
@@ -92,6 +92,13 @@ class Encoder:
             _joined([part[1] for part in parts], (0, CHARACTERS_PER_CELL)),
             _joined([part[2] for part in parts], (0,)),
         )
+
+
+def _id_of(tokenizer: Tokenizer, token: str) -> int:
+    found: int | None = tokenizer.token_to_id(token)
+    if found is None:
+        raise ValueError(f"the tokenizer has no token {token!r}")
+    return found
 
 
 def _joined(arrays: list[NDArray[np.uint8]], empty: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -178,11 +178,11 @@ class DemoModel(nn.Module):
 
     def see(self, tiles: Tensor) -> Tensor:
         """uint8 `[n, size, size, 3]` → `[n·tokens_per_tile, hidden]`."""
-        weight = self.mlp1[1].weight
+        dtype = self.vision_model.embeddings.class_embedding.dtype
         if not len(tiles):
-            return weight.new_zeros((0, self.geometry.hidden))
+            return torch.zeros((0, self.geometry.hidden), dtype=dtype, device=tiles.device)
         mean, std = (torch.tensor(values, device=tiles.device) for values in (MEAN, STD))
-        pixels = ((tiles.float() / 255 - mean) / std).permute(0, 3, 1, 2).to(weight.dtype)
+        pixels = ((tiles.float() / 255 - mean) / std).permute(0, 3, 1, 2).to(dtype)
         states = self.vision_model(pixels)[:, 1:]
         out: Tensor = self.mlp1(unshuffle(states, self.geometry.patches))
         return out.reshape(-1, out.shape[-1])

@@ -21,7 +21,8 @@ def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).float()
+    out: Tensor = (x.mT if tall else x).float()
+    return out
 
 
 def is_layer_matrix(name: str, parameter: Tensor) -> bool:
@@ -59,7 +60,7 @@ class Optimizer:
     def step(self, lr: float) -> Tensor:
         """Applies and clears the gradients; returns their norm."""
         gradients = {n: p.grad.float() for n, p in self._parameters.items() if p.grad is not None}
-        norm = torch.stack(torch._foreach_norm(list(gradients.values()))).norm()
+        norm: Tensor = torch.stack(torch._foreach_norm(list(gradients.values()))).norm()
         clip = (1.0 / (norm + 1e-6)).clamp(max=1.0)
         for names, momentum in zip(self._groups, self.momentum, strict=True):
             self._muon(names, momentum, torch.stack([gradients[n] for n in names]), lr)

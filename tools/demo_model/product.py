@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from jobs.request import ImagePart, Message, Role, TextPart
+from jobs.request import ImagePart, Message, Part, Role, TextPart
 from tools.demo_model.conversation import Conversation, Shown
 from tools.demo_model.drawing import draw
 from tools.demo_model.prompt import question_text
@@ -87,7 +87,7 @@ class Product:
 
     def _open(self, conversation: Conversation) -> Talk:
         images = tuple(self._tiles(scene, conversation.shown) for scene in conversation.scenes)
-        parts = (*(ImagePart("drawn") for _ in images), TextPart(question_text(conversation)))
+        parts: tuple[Part, ...] = (*(ImagePart("drawn") for _ in images), TextPart(question_text(conversation)))
         return Talk(conversation, (Message(Role.USER, parts),), images)
 
     def _tiles(self, scene: Scene, shown: Shown) -> Tiles:

@@ -5,9 +5,9 @@ from random import Random
 
 from tools.demo_model.conversation import Conversation, Round, Task
 from tools.demo_model.lettering import box_of, place_text
-from tools.demo_model.palette import NUMBERS
+from tools.demo_model.palette import NUMBERS, Size
 from tools.demo_model.picture_tasks import DESCRIBE_QUESTIONS
-from tools.demo_model.scene import Lettering, Scene, Size, draw_grain, draw_ground, draw_size, draw_things, settle
+from tools.demo_model.scene import Lettering, Scene, draw_grain, draw_ground, draw_size, draw_things, settle
 from tools.demo_model.words import draw_text
 
 READ_QUESTIONS = (

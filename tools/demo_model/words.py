@@ -9,7 +9,7 @@ ONSETS = (
 )
 VOWELS = "a e i o u a e i o u ai au ea ee ie oa oo ou y"
 CODAS = "b d g k l m n p r s t x ck ct ft ld lk ll lt mp nd ng nk nt ps rd rk rm rn rt sh ss st th"
-COMMON = (
+_SIGNS = (
     "open closed exit enter stop go sale fresh bread coffee tea milk hotel taxi bus train station school bank post "
     "museum market garden river bridge street road north south east west left right up down hello world welcome thank "
     "you yes no push pull hot cold danger caution warning private public parking ticket office room floor lift stairs "
@@ -18,7 +18,8 @@ COMMON = (
     "morning evening night today tomorrow always never quick brown fox jumps over lazy dog house home door window wall "
     "table chair light dark sun moon star cloud rain snow wind earth stone wood iron gold silver glass queue worker "
     "token model vision picture image video frame answer question number letter word"
-).split()
+)
+COMMON = tuple(_SIGNS.split())
 # Letters whose two cases differ in size alone: a word of only these would have two right readings.
 CASE_TWINS = set("ckopsuvwxyz")
 LONGEST = 8
