@@ -1,6 +1,7 @@
-"""Decodes one encoded image to RGB within limits, with Pillow. Formats: JPEG, PNG, WebP, GIF and BMP.
+"""Decodes one encoded image to RGB within limits, with Pillow. Formats: JPEG, PNG, GIF and BMP, and WebP and AVIF
+where Pillow was built with them.
 
-Transparent pixels become white, 16-bit greys keep their upper byte, animations give their first frame.
+Transparent pixels become white, 16-bit greys are scaled to 8 bits, animations give their first frame.
 """
 
 import struct
@@ -9,11 +10,11 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from worker.media.errors import MediaCode, MediaRefused
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", *(name for name in ("WEBP", "AVIF") if features.check(name.lower())))
 _FAULTS = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError),
     *(NotImplementedError, MemoryError, struct.error, zlib.error),
@@ -80,21 +81,33 @@ def open_image(data: bytes, limits: ImageLimits) -> Picture:
 
 def _unidentified(data: bytes) -> MediaRefused:
     accepted = ", ".join(FORMATS)
+    kind = next((name for magic, name in _OTHERS.items() if data.startswith(magic)), None)
     if data[4:8] == b"ftyp":
-        kind: str | None = data[8:12].decode("latin-1").strip()
-    else:
-        kind = next((name for magic, name in _OTHERS.items() if data.startswith(magic)), None)
-    if kind is not None:
+        brand = data[8:12].decode("latin-1").strip()
+        kind = {"avif": "AVIF", "avis": "AVIF"}.get(brand, brand)
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        kind = "WEBP"
+    if kind is not None and kind not in FORMATS:
         return MediaRefused(MediaCode.UNSUPPORTED_TYPE, f"files of type {kind} are not accepted; accepted: {accepted}")
     return MediaRefused(MediaCode.INVALID_IMAGE, f"the {len(data)} bytes are no image; accepted: {accepted}")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _scaled(image).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         opaque = image.convert("RGBA")
         white = Image.new("RGBA", opaque.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, opaque).convert("RGB")
-    if image.mode.startswith("I"):
-        grey = (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
     return image.convert("RGB")
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    """16-bit greys as 8-bit ones, white where the file names a transparent grey. Pillow's own conversion would cut
+    every value at 255."""
+    values = np.asarray(image).astype(np.int64).clip(0, 65535)
+    greys = ((values * 255 + 32767) // 65535).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        greys[values == transparent] = 255
+    return Image.fromarray(greys)
