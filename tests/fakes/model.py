@@ -25,6 +25,7 @@ class FakeModel:
 
     def __init__(self, context_length: int = 512, vocab_size: int = VOCAB) -> None:
         self.context_length = context_length
+        self.trained_length = context_length
         self.vocab_size = vocab_size
         maker = torch.Generator().manual_seed(5)
         self._table = torch.randn(vocab_size, HIDDEN, generator=maker, dtype=torch.float64)

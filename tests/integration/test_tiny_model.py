@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from tests.fixtures.models import Reference, random_tiles
-from tools.tiny_model import Geometry, Layout, write_checkpoint
+from tools.tiny_model import MODELS, Geometry, Layout, scaled, write_checkpoint
 
 pytestmark = pytest.mark.integration
 
@@ -42,6 +42,14 @@ def test_tiny_model_greedy_output_varies_and_depends_on_the_picture(tiny_referen
     assert len(first) == 64
     assert len(set(first)) > 32
     assert first != second
+
+
+def test_scaled_models_keep_every_count_of_heads_and_flag() -> None:
+    for name, whole in MODELS.items():
+        small = scaled(name)
+        kept = ("family", "heads", "kv_heads", "vision_heads", "vision_rms_norm", "vision_qk_norm", "vision_qkv_bias")
+        kept += ("rope_factor", "rope_theta", "qkv_bias", "out_bias", "tied", "select_layer", "ps_version")
+        assert [getattr(small, each) for each in kept] == [getattr(whole, each) for each in kept]
 
 
 def test_tiny_model_native_layout_of_a_v1_unshuffle_is_refused(tmp_path: Path) -> None:

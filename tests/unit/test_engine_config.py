@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,11 @@ _DECODER = DecoderConfig(
     mlp=256,
     eps=1e-6,
     rope_theta=1_000_000.0,
-    context_length=4096,
+    rope_factor=None,
+    trained_length=4096,
     qkv_bias=True,
     out_bias=False,
+    mlp_bias=False,
     tied=False,
 )
 _ABSENT = object()
@@ -157,10 +160,44 @@ def test_native_config_reads_rope_where_transformers_5_writes_it(tiny_model_nati
     assert load_config(folder).decoder.rope_theta == 5000.0
 
 
-def test_config_with_dynamic_rope_scaling_serves_the_trained_length(tiny_model: Path, tmp_path: Path) -> None:
-    scaling = {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"}
-    config = load_config(_changed(tiny_model, tmp_path, "llm_config.rope_scaling", scaling))
-    assert config.decoder == _DECODER
+@pytest.mark.parametrize("key", ["rope_type", "type"])
+def test_config_with_dynamic_rope_scaling_serves_its_multiple_of_the_trained_length(
+    key: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    scaling = {"factor": 2.0, key: "dynamic"}
+    decoder = load_config(_changed(tiny_model, tmp_path, "llm_config.rope_scaling", scaling)).decoder
+    assert decoder == replace(_DECODER, rope_factor=2.0)
+    assert (_DECODER.context_length, decoder.context_length) == (4096, 8192)
+
+
+@pytest.mark.parametrize("factor", [0.5, None, "2"])
+def test_config_with_dynamic_rope_scaling_by_no_factor_is_refused(
+    factor: object, tiny_model: Path, tmp_path: Path
+) -> None:
+    scaling = {"factor": factor, "type": "dynamic"}
+    with pytest.raises(CheckpointError, match=f"rope_scaling.factor is {factor!r}"):
+        load_config(_changed(tiny_model, tmp_path, "llm_config.rope_scaling", scaling))
+
+
+@pytest.mark.parametrize(
+    ("family", "flags", "biases"),
+    [
+        ("internlm2", {}, (True, True, False)),
+        ("internlm2", {"bias": False}, (False, False, False)),
+        ("internlm3", {}, (False, False, False)),
+        ("internlm3", {"bias": True}, (False, True, True)),
+        ("internlm3", {"qkv_bias": True}, (True, False, False)),
+        ("llama", {"attention_bias": True}, (True, True, False)),
+        ("llama", {"mlp_bias": True}, (False, False, True)),
+    ],
+)
+def test_config_of_a_family_has_its_own_bias_flags(
+    family: str, flags: dict[str, bool], biases: tuple[bool, ...], tiny_model: Path, tmp_path: Path
+) -> None:
+    text = json.loads((tiny_model / "config.json").read_text())["llm_config"]
+    text |= {"model_type": family, **flags}
+    decoder = load_config(_changed(tiny_model, tmp_path, "llm_config", text)).decoder
+    assert (decoder.family, (decoder.qkv_bias, decoder.out_bias, decoder.mlp_bias)) == (family, biases)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ The same geometry and seed give the same files on every machine, in both checkpo
 """
 
 from tools.tiny_model.checkpoint import Layout, write_checkpoint
+from tools.tiny_model.families import MODELS, scaled
 from tools.tiny_model.geometry import BENCH, TINY, Geometry
 
-__all__ = ["BENCH", "TINY", "Geometry", "Layout", "write_checkpoint"]
+__all__ = ["BENCH", "MODELS", "TINY", "Geometry", "Layout", "scaled", "write_checkpoint"]

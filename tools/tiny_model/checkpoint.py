@@ -8,7 +8,9 @@ from typing import Any
 from safetensors.numpy import save_file
 
 from tools.tiny_model.geometry import TINY, Geometry
+from tools.tiny_model.internlm2 import to_internlm2
 from tools.tiny_model.native import to_native
+from tools.tiny_model.text_config import native_text_config, original_text_config
 from tools.tiny_model.tokenizer import added_ids, build_tokenizer, write_tokenizer
 from tools.tiny_model.weights import Array, make_tensors
 
@@ -37,6 +39,8 @@ def write_checkpoint(
         preprocessor = _preprocessor(geometry)
         _write_json(folder / "preprocessor_config.json", preprocessor)
     else:
+        if geometry.family == "internlm2":
+            tensors = to_internlm2(tensors, geometry)
         config = _original_config(geometry)
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", {"eos_token_id": [end, ids["<|endoftext|>"]], "do_sample": False})
@@ -64,26 +68,6 @@ def _write_tensors(folder: Path, tensors: dict[str, Array], shards: int) -> None
     _write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": files})
 
 
-def _text_config(g: Geometry) -> dict[str, Any]:
-    return {
-        "architectures": ["Qwen2ForCausalLM"],
-        "model_type": "qwen2",
-        "vocab_size": g.vocab_size,
-        "hidden_size": g.hidden,
-        "intermediate_size": g.mlp,
-        "num_hidden_layers": g.layers,
-        "num_attention_heads": g.heads,
-        "num_key_value_heads": g.kv_heads,
-        "max_position_embeddings": g.context_length,
-        "hidden_act": "silu",
-        "rms_norm_eps": 1e-6,
-        "rope_theta": g.rope_theta,
-        "tie_word_embeddings": g.tied,
-        "use_sliding_window": False,
-        "torch_dtype": "float32",
-    }
-
-
 def _original_config(g: Geometry) -> dict[str, Any]:
     return {
         "architectures": ["InternVLChatModel"],
@@ -91,7 +75,7 @@ def _original_config(g: Geometry) -> dict[str, Any]:
         "downsample_ratio": g.downsample_ratio,
         "dynamic_image_size": True,
         "force_image_size": g.image_size,
-        "llm_config": _text_config(g),
+        "llm_config": original_text_config(g),
         "max_dynamic_patch": g.max_tiles,
         "min_dynamic_patch": g.min_tiles,
         "ps_version": g.ps_version,
@@ -127,7 +111,7 @@ def _native_config(g: Geometry, ids: dict[str, int]) -> dict[str, Any]:
         "image_seq_length": g.tokens_per_tile,
         "image_token_id": ids["<IMG_CONTEXT>"],
         "projector_hidden_act": "gelu",
-        "text_config": _text_config(g),
+        "text_config": native_text_config(g),
         "tie_word_embeddings": g.tied,
         "torch_dtype": "float32",
         "vision_feature_layer": g.select_layer,

@@ -2,21 +2,31 @@
 
 from dataclasses import dataclass
 
+FAMILIES = ("qwen2", "internlm2", "internlm3")
+
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """The vision flags are InternViT-300M's by default (LayerNorm, qkv bias); the 6B has `vision_rms_norm`,
-    `vision_qk_norm` and no `vision_qkv_bias`. `end_gain` scales the output row of `<|im_end|>`: 0 never ends by
-    itself, around 1.6 ends after some dozens of tokens."""
+    `vision_qk_norm` and no `vision_qkv_bias`. `family` is the original layout's `model_type` of the language model;
+    the biases are for InternLM (`out_bias` is the MLP's too in InternLM3), Qwen2 has `qkv_bias` alone. `rope_factor`
+    makes RoPE scale dynamically beyond `context_length`. `end_gain` scales the output row of `<|im_end|>`: 0 never
+    ends by itself, around 1.6 ends after some dozens of tokens."""
+
+    family: str = "qwen2"
 
     vocab_size: int = 2048
     hidden: int = 128
     layers: int = 3
     heads: int = 4
     kv_heads: int = 2
+    head_dim: int = 32
     mlp: int = 256
     context_length: int = 4096
     rope_theta: float = 1_000_000.0
+    rope_factor: float | None = None
+    qkv_bias: bool = True
+    out_bias: bool = False
     tied: bool = False
     end_gain: float = 0.0
     image_size: int = 112
@@ -37,17 +47,18 @@ class Geometry:
 
     def __post_init__(self) -> None:
         for name, whole, parts in (
-            ("hidden", self.hidden, self.heads),
             ("heads", self.heads, self.kv_heads),
             ("vision_hidden", self.vision_hidden, self.vision_heads),
             ("image_size", self.image_size, self.patch_size),
         ):
             if whole % parts:
                 raise ValueError(f"{name} {whole} is not a multiple of {parts}")
+        if self.family not in FAMILIES:
+            raise ValueError(f"family {self.family!r} is none of {', '.join(FAMILIES)}")
 
     @property
-    def head_dim(self) -> int:
-        return self.hidden // self.heads
+    def mlp_bias(self) -> bool:
+        return self.out_bias and self.family == "internlm3"
 
     @property
     def patches(self) -> int:
@@ -64,4 +75,4 @@ class Geometry:
 
 
 TINY = Geometry()
-BENCH = Geometry(vocab_size=4096, hidden=256, layers=8, heads=4, kv_heads=2, mlp=1024)
+BENCH = Geometry(vocab_size=4096, hidden=256, layers=8, heads=4, kv_heads=2, head_dim=64, mlp=1024)

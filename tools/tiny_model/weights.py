@@ -1,4 +1,5 @@
-"""Random tensors under the original layout's names, scaled so that greedy output varies and depends on the picture."""
+"""Random tensors under the original layout's names, scaled so that greedy output varies and depends on the picture.
+The decoder's names are those of Qwen2 and InternLM3."""
 
 import zlib
 
@@ -80,7 +81,7 @@ def _projector(maker: _Maker, g: Geometry) -> None:
 
 
 def _decoder(maker: _Maker, g: Geometry) -> None:
-    root, kv = "language_model.model", g.kv_heads * g.head_dim
+    root, query, kv = "language_model.model", g.heads * g.head_dim, g.kv_heads * g.head_dim
     # A tied table is the head too: its scale must give well separated logits after the final norm.
     std = _LOGIT_STD * g.hidden**-0.5 if g.tied else 1.0
     maker.normal(f"{root}.embed_tokens.weight", g.vocab_size, g.hidden, std=std)
@@ -88,11 +89,11 @@ def _decoder(maker: _Maker, g: Geometry) -> None:
         layer = f"{root}.layers.{i}"
         maker.norm(f"{layer}.input_layernorm", g.hidden, bias=False)
         maker.norm(f"{layer}.post_attention_layernorm", g.hidden, bias=False)
-        maker.linear(f"{layer}.self_attn.q_proj", g.hidden, g.hidden, gain=_ATTENTION_GAIN)
-        maker.linear(f"{layer}.self_attn.k_proj", kv, g.hidden)
-        maker.linear(f"{layer}.self_attn.v_proj", kv, g.hidden, gain=1.5)
-        maker.linear(f"{layer}.self_attn.o_proj", g.hidden, g.hidden, bias=False, gain=1.5)
-        maker.linear(f"{layer}.mlp.gate_proj", g.mlp, g.hidden, bias=False)
-        maker.linear(f"{layer}.mlp.up_proj", g.mlp, g.hidden, bias=False)
-        maker.linear(f"{layer}.mlp.down_proj", g.hidden, g.mlp, bias=False, gain=1.5)
+        maker.linear(f"{layer}.self_attn.q_proj", query, g.hidden, g.qkv_bias, gain=_ATTENTION_GAIN)
+        maker.linear(f"{layer}.self_attn.k_proj", kv, g.hidden, g.qkv_bias)
+        maker.linear(f"{layer}.self_attn.v_proj", kv, g.hidden, g.qkv_bias, gain=1.5)
+        maker.linear(f"{layer}.self_attn.o_proj", g.hidden, query, g.out_bias, gain=1.5)
+        maker.linear(f"{layer}.mlp.gate_proj", g.mlp, g.hidden, g.mlp_bias)
+        maker.linear(f"{layer}.mlp.up_proj", g.mlp, g.hidden, g.mlp_bias)
+        maker.linear(f"{layer}.mlp.down_proj", g.hidden, g.mlp, g.mlp_bias, gain=1.5)
     maker.norm(f"{root}.norm", g.hidden, bias=False)

@@ -22,6 +22,7 @@ __all__ = [
 
 # What transformers' processor and OpenGVLab's code use where a native checkpoint says nothing about tiles.
 _MIN_TILES, _MAX_TILES = 1, 12
+_ROPE_KINDS = ("default", "dynamic")
 _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
@@ -57,8 +58,10 @@ class VisionConfig:
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:
-    """A Llama-family decoder; `family` is the checkpoint's own `model_type` (`qwen2`, `internlm2`, `internlm3`).
-    `context_length` is the trained length: RoPE's dynamic scaling, which starts beyond it, never applies."""
+    """A Llama-family decoder; `family` is the checkpoint's own `model_type`: `qwen2`, `internlm2`, `internlm3`, or
+    `llama`, which is what InternLM is called in the native layout.
+
+    Where RoPE scales dynamically, `rope_factor` times the trained length fits; otherwise the trained length."""
 
     family: str
     vocab_size: int
@@ -70,10 +73,17 @@ class DecoderConfig:
     mlp: int
     eps: float
     rope_theta: float
-    context_length: int
+    rope_factor: float | None
+    trained_length: int
     qkv_bias: bool
     out_bias: bool
+    mlp_bias: bool
     tied: bool
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens of a sequence, prompt and answer together."""
+        return int(self.trained_length * (self.rope_factor or 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +201,7 @@ def _native_tiling(folder: Path) -> TilingConfig:
 
 
 def _decoder(text: Section, tied_by_default: bool) -> DecoderConfig:
-    family = text.choice("model_type", ("qwen2",))
+    family = text.choice("model_type", ("qwen2", "internlm2", "internlm3", "llama"))
     text.choice("hidden_act", ("silu",), "silu")
     text.choice("use_sliding_window", (False,), False)
     if set(text.strings("layer_types")) - {"full_attention"}:
@@ -203,6 +213,8 @@ def _decoder(text: Section, tied_by_default: bool) -> DecoderConfig:
     head_dim = text.positive("head_dim", hidden // heads)
     if head_dim % 2:
         raise text.error("head_dim", f"gives heads of {head_dim}; RoPE needs an even width")
+    theta, factor = _rope(text)
+    qkv_bias, out_bias, mlp_bias = _biases(text, family)
     return DecoderConfig(
         family=family,
         vocab_size=text.positive("vocab_size"),
@@ -213,26 +225,53 @@ def _decoder(text: Section, tied_by_default: bool) -> DecoderConfig:
         head_dim=head_dim,
         mlp=text.positive("intermediate_size"),
         eps=text.number("rms_norm_eps"),
-        rope_theta=_rope_theta(text),
-        context_length=text.positive("max_position_embeddings"),
-        qkv_bias=True,
-        out_bias=False,
+        rope_theta=theta,
+        rope_factor=factor,
+        trained_length=text.positive("max_position_embeddings"),
+        qkv_bias=qkv_bias,
+        out_bias=out_bias,
+        mlp_bias=mlp_bias,
         tied=text.flag("tie_word_embeddings", tied_by_default),
     )
 
 
-def _rope_theta(text: Section) -> float:
-    """RoPE's base. transformers 5 writes `rope_parameters`; before, `rope_theta` stood beside `rope_scaling`.
-    Dynamic scaling leaves positions within the trained length as they are; other kinds do not."""
-    kinds = ("default", "dynamic")
+def _biases(text: Section, family: str) -> tuple[bool, bool, bool]:
+    """Of the query, key and value, of the output, and of the MLP's projections. What is absent has the default of the
+    family's own configuration class."""
+    match family:
+        case "internlm2":
+            attention = text.flag("bias", True)
+            return attention, attention, False
+        case "internlm3":
+            rest = text.flag("bias", False)
+            return text.flag("qkv_bias", False), rest, rest
+        case "llama":
+            attention = text.flag("attention_bias", False)
+            return attention, attention, text.flag("mlp_bias", False)
+    return True, False, False
+
+
+def _rope(text: Section) -> tuple[float, float | None]:
+    """RoPE's base, and the factor of its dynamic scaling beyond the trained length. transformers 5 writes both into
+    `rope_parameters`; before, `rope_theta` stood beside `rope_scaling`, whose kind was once called `type`."""
     if text.has("rope_parameters"):
         rope = text.section("rope_parameters")
-        rope.choice("rope_type", kinds, "default")
-        return rope.number("rope_theta")
-    if text.has("rope_scaling"):
-        scaling = text.section("rope_scaling")
-        scaling.choice("rope_type" if scaling.has("rope_type") else "type", kinds)
-    return text.number("rope_theta")
+        return rope.number("rope_theta"), _dynamic_factor(rope, rope.choice("rope_type", _ROPE_KINDS, "default"))
+    theta = text.number("rope_theta")
+    if not text.has("rope_scaling"):
+        return theta, None
+    scaling = text.section("rope_scaling")
+    kind = scaling.choice("rope_type" if scaling.has("rope_type") else "type", _ROPE_KINDS)
+    return theta, _dynamic_factor(scaling, kind)
+
+
+def _dynamic_factor(scaling: Section, kind: str) -> float | None:
+    if kind == "default":
+        return None
+    factor = scaling.number("factor")
+    if factor < 1:
+        raise scaling.error("factor", "expected a number of at least 1")
+    return factor
 
 
 def _check_vision(root: Section, vision: VisionConfig) -> None:

@@ -15,6 +15,9 @@ class ForwardBatch:
     pages      int32 [B, P]: page numbers of each sequence, unused places hold 0
     q_lens     how many tokens of each sequence are here (all 1: a decode step)
     kv_lens    how many tokens each sequence has, these included
+    lengths    int64 [T]: how long its sequence was when each token was first computed, whatever chunks it comes in now:
+               the prompt for a token of the prompt, `position + 1` for a generated one. None when no sequence here is
+               longer than the model's trained length
     """
 
     positions: torch.Tensor
@@ -22,6 +25,7 @@ class ForwardBatch:
     pages: torch.Tensor
     q_lens: tuple[int, ...]
     kv_lens: tuple[int, ...]
+    lengths: torch.Tensor | None = None
 
     @property
     def is_decode(self) -> bool:

@@ -20,6 +20,7 @@ class DecodeBatch:
         self.drawn = np.array([s.generated for s in sequences], dtype=np.int64)
         self.ids = torch.tensor([s.ids[-1] for s in sequences], dtype=torch.int64, device=device)
         self._page_size = page_size
+        self._trained_length = min(s.trained_length for s in sequences)
         self._positions = torch.tensor([s.computed for s in sequences], dtype=torch.int64, device=device)
         self._q_lens = (1,) * len(self.sequences)
         width = max(len(s.lease.pages) + s.lease.promised for s in sequences)
@@ -38,7 +39,8 @@ class DecodeBatch:
         pages = self._table[:, : -(-max(kv_lens) // self._page_size)]
         own = pages.gather(1, (self._positions // self._page_size)[:, None])[:, 0]
         slots = own * self._page_size + self._positions % self._page_size
-        return ForwardBatch(self._positions, slots, pages, self._q_lens, kv_lens)
+        lengths = self._positions + 1 if max(kv_lens) > self._trained_length else None
+        return ForwardBatch(self._positions, slots, pages, self._q_lens, kv_lens, lengths)
 
     def advance(self, ids: torch.Tensor) -> None:
         """Takes the drawn tokens as the next input."""

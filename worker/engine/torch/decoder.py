@@ -1,5 +1,5 @@
 """One Llama-family decoder over packed tokens and a paged cache. Knows neither sequences nor pages: its attention plan
-does. Flags in DecoderConfig make it Qwen2.5 (and, later, InternLM)."""
+does. Flags in DecoderConfig make it Qwen2.5, InternLM2.5 or InternLM3."""
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +19,8 @@ class DecoderLayer(nn.Module):
         self.qkv = nn.Linear(config.hidden, query + 2 * kv, bias=config.qkv_bias)
         self.out = nn.Linear(query, config.hidden, bias=config.out_bias)
         self.mlp_norm = nn.Parameter(torch.empty(config.hidden))
-        self.gate_up = nn.Linear(config.hidden, 2 * config.mlp, bias=False)
-        self.down = nn.Linear(config.mlp, config.hidden, bias=False)
+        self.gate_up = nn.Linear(config.hidden, 2 * config.mlp, bias=config.mlp_bias)
+        self.down = nn.Linear(config.mlp, config.hidden, bias=config.mlp_bias)
         self._heads, self._kv_heads, self._head_dim = config.heads, config.kv_heads, config.head_dim
         self._eps = config.eps
 
@@ -50,14 +50,10 @@ class Decoder(nn.Module):
         self._eps = config.eps
 
     def forward(
-        self,
-        embeds: torch.Tensor,
-        positions: torch.Tensor,
-        rope: tuple[torch.Tensor, torch.Tensor],
-        plan: AttentionPlan,
+        self, embeds: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], plan: AttentionPlan
     ) -> torch.Tensor:
-        """`[T, hidden]` → `[T, hidden]` after the final norm."""
-        cos, sin = (table.index_select(0, positions)[:, None] for table in rope)
+        """`[T, hidden]` → `[T, hidden]` after the final norm. `rotation` is the tokens' cos and sin: see `Rope`."""
+        cos, sin = rotation
         hidden = embeds
         for i, layer in enumerate(self.layers):
             hidden = layer(hidden, cos, sin, plan, i)
@@ -73,11 +69,3 @@ def rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
     of the first half is in `sin` already, so that a roll takes the place of split, negate and join."""
     rolled = heads.roll(heads.shape[-1] // 2, dims=-1)
     heads.mul_(cos).addcmul_(rolled, sin)
-
-
-def rope_tables(config: DecoderConfig, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """cos and signed sin of every position, `[context_length, head_dim]`; computed in fp32, as transformers does."""
-    half = torch.arange(0, config.head_dim, 2, dtype=torch.int64).float() / config.head_dim
-    angles = torch.outer(torch.arange(config.context_length).float(), 1.0 / config.rope_theta**half)
-    cos, sin = angles.cos(), angles.sin()
-    return torch.cat((cos, cos), dim=1).to(device, dtype), torch.cat((-sin, sin), dim=1).to(device, dtype)

@@ -48,9 +48,8 @@ class TorchEngine:
         if generation.id in self._alive or generation.id in self._ended:
             raise Rejected("duplicate_id", f"generation {generation.id!r} is alive already")
         limit = self._limits.check(generation)
-        sequence = Sequence(
-            generation, limit, self._model.vocab_size, self._model.tokens_per_tile, self._options.page_size
-        )
+        model, page_size = self._model, self._options.page_size
+        sequence = Sequence(generation, limit, model.vocab_size, model.tokens_per_tile, page_size, model.trained_length)
         if not self._options.prefix_reuse:
             sequence.reusable_pages = 0
         finish = sequence.already_ended()

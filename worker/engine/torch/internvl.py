@@ -10,9 +10,10 @@ from torch import nn
 from worker.engine.config import InternVLConfig, load_config
 from worker.engine.torch.attention import AttentionBackend, PagedAttention
 from worker.engine.torch.batch import ForwardBatch
-from worker.engine.torch.decoder import Decoder, rope_tables
+from worker.engine.torch.decoder import Decoder
 from worker.engine.torch.dense_decode import DenseDecode
 from worker.engine.torch.gathered_decode import GatheredDecode
+from worker.engine.torch.rope import Rope
 from worker.engine.torch.vision import Vision
 from worker.engine.torch.weights import has_own_head, load_weights
 
@@ -40,11 +41,12 @@ class InternVL:
         self.tokens_per_tile = config.vision.tokens_per_tile
         self.tile_size = config.vision.image_size
         self.context_length = config.decoder.context_length
+        self.trained_length = config.decoder.trained_length
         self.device = device
         self.dtype = dtype
         self._vision = parts.vision
         self._decoder = parts.decoder
-        self._rope = rope_tables(config.decoder, device, dtype)
+        self._rope = Rope(config.decoder, device, dtype)
         self._attention: AttentionBackend | None = None
 
     @classmethod
@@ -104,7 +106,7 @@ class InternVL:
     @torch.inference_mode()
     def forward(self, embeds: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
         plan = self._backend.plan(batch)
-        hidden: torch.Tensor = self._decoder(embeds, batch.positions, self._rope, plan)
+        hidden: torch.Tensor = self._decoder(embeds, self._rope.at(batch.positions, batch.lengths), plan)
         return hidden
 
     @torch.inference_mode()

@@ -8,13 +8,15 @@ from worker.engine.torch.batch import ForwardBatch
 
 
 class Model(Protocol):
-    """`hidden` is the language model's width; all tensors live on `device` in `dtype` unless said otherwise."""
+    """`hidden` is the language model's width; all tensors live on `device` in `dtype` unless said otherwise. Beyond
+    `trained_length` a token's keys depend on how long its sequence was: see ForwardBatch.lengths."""
 
     vocab_size: int
     hidden: int
     tokens_per_tile: int
     tile_size: int
     context_length: int
+    trained_length: int
     device: torch.device
     dtype: torch.dtype
 

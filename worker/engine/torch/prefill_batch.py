@@ -30,19 +30,22 @@ def embed_chunks(chunks: Many[Chunk], model: Model) -> torch.Tensor:
 def forward_batch(chunks: Many[Chunk], page_size: int, device: torch.device) -> ForwardBatch:
     kv_lens = tuple(c.start + c.count for c in chunks)
     table = np.zeros((len(chunks), -(-max(kv_lens) // page_size)), dtype=np.int32)
-    positions, slots = [], []
+    positions, slots, lengths = [], [], []
     for row, (chunk, kv_len) in enumerate(zip(chunks, kv_lens, strict=True)):
         held = -(-kv_len // page_size)
         table[row, :held] = chunk.sequence.lease.pages[:held]
         place = np.arange(chunk.start, kv_len)
         positions.append(place)
+        lengths.append(chunk.sequence.lengths_at(place))
         slots.append(table[row, place // page_size].astype(np.int64) * page_size + place % page_size)
+    scaled = any(each[-1] > chunk.sequence.trained_length for chunk, each in zip(chunks, lengths, strict=True))
     return ForwardBatch(
         positions=torch.from_numpy(np.concatenate(positions)).to(device),
         slots=torch.from_numpy(np.concatenate(slots)).to(device),
         pages=torch.from_numpy(table).to(device),
         q_lens=tuple(c.count for c in chunks),
         kv_lens=kv_lens,
+        lengths=torch.from_numpy(np.concatenate(lengths)).to(device) if scaled else None,
     )
 
 

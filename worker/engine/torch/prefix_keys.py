@@ -16,7 +16,7 @@ class PrefixKeys:
     """
 
     def __init__(
-        self, ids: Sequence[int], page_size: int, salt: int, digests: Mapping[int, bytes] = _NO_DIGESTS
+        self, ids: Sequence[int], page_size: int, salt: int | str, digests: Mapping[int, bytes] = _NO_DIGESTS
     ) -> None:
         self._ids = ids
         self._page_size = page_size

@@ -5,6 +5,7 @@ Knows nothing of other sequences; the scheduler moves it, the engine feeds it.
 
 from __future__ import annotations
 
+import sys
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -52,10 +53,17 @@ class Visual:
 class Sequence:
     """`computed` tokens have their keys and values in the cache (or will by the forward being prepared); `prefill_len`
     is the prompt with what an earlier attempt generated; `limit` is how many tokens may be generated in all, and
-    `max_kv` the most tokens that will ever be in the cache. `inputs` int64 [prefill_len] has 0 at visual tokens."""
+    `max_kv` the most tokens that will ever be in the cache; `trained_length` is the model's. `inputs` int64
+    [prefill_len] has 0 at visual tokens."""
 
     def __init__(
-        self, generation: Generation, limit: int, vocab_size: int, tokens_per_tile: int, page_size: int
+        self,
+        generation: Generation,
+        limit: int,
+        vocab_size: int,
+        tokens_per_tile: int,
+        page_size: int,
+        trained_length: int = sys.maxsize,
     ) -> None:
         prompt = np.asarray(generation.prompt_ids, dtype=np.int64)
         places = np.flatnonzero(prompt >= vocab_size)
@@ -80,7 +88,8 @@ class Sequence:
         self.max_kv = self.prompt_len + limit - 1
         self.stop_ids = frozenset(generation.stop_ids)
         self.ids: list[int] = [*keyed.tolist(), *generation.generated]
-        self.keys = PrefixKeys(self.ids, page_size, generation.salt, digests)
+        self.trained_length = trained_length
+        self.keys = PrefixKeys(self.ids, page_size, self._salt(), digests)
         self.reusable_pages = (self.prefill_len - 1) // page_size
         self.page_size = page_size
         self.stage = Stage.WAITING
@@ -98,6 +107,16 @@ class Sequence:
             if visual.embedding is None and visual.last >= self.computed:
                 return max(visual.first, self.computed)
         return self.prefill_len
+
+    def lengths_at(self, positions: Ids) -> Ids:
+        """How long this sequence was when the tokens at `positions` were first computed: see ForwardBatch."""
+        return np.maximum(positions + 1, self.prompt_len)
+
+    def _salt(self) -> str:
+        """Keys of a prompt beyond the trained length are good for prompts of its very length alone. What a shorter
+        one goes on to beyond the trained length depends on places only."""
+        salt = str(self.generation.salt)
+        return salt if self.prompt_len <= self.trained_length else f"{salt}:{self.prompt_len}"
 
     def already_ended(self) -> Finish | None:
         """Whether the tokens of an earlier attempt end it: nothing is left to draw."""

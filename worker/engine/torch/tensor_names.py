@@ -9,11 +9,51 @@ from worker.engine.config import DecoderConfig, InternVLConfig, Layout, VisionCo
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A checkpoint tensor of `shape` fills the module parameter `parameter`, or its rows from `row` on."""
+    """A checkpoint tensor of `shape` fills the module parameter `parameter`, or its rows from `row` on.
+
+    `groups` is set where the tensor's rows are InternLM2's: for each of `groups[0]` key-value heads its `groups[1]`
+    query heads, its key, its value. The parameter has all queries, then all keys, then all values."""
 
     parameter: str
     shape: tuple[int, ...]
     row: int | None = None
+    groups: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What a family calls the parts of its decoder."""
+
+    table: str
+    head: str
+    input_norm: str
+    mlp_norm: str
+    out: str
+    gate: str
+    up: str
+    down: str
+
+
+_LLAMA = _Names(
+    table="embed_tokens",
+    head="lm_head",
+    input_norm="input_layernorm",
+    mlp_norm="post_attention_layernorm",
+    out="self_attn.o_proj",
+    gate="mlp.gate_proj",
+    up="mlp.up_proj",
+    down="mlp.down_proj",
+)
+_INTERNLM2 = _Names(
+    table="tok_embeddings",
+    head="output",
+    input_norm="attention_norm",
+    mlp_norm="ffn_norm",
+    out="attention.wo",
+    gate="feed_forward.w1",
+    up="feed_forward.w3",
+    down="feed_forward.w2",
+)
 
 
 def targets(config: InternVLConfig) -> dict[str, Target]:
@@ -113,18 +153,31 @@ def _projector(config: InternVLConfig) -> Iterator[tuple[str, Target]]:
 
 
 def _decoder(c: DecoderConfig) -> Iterator[tuple[str, Target]]:
-    root, query, kv = "language_model.model", c.heads * c.head_dim, c.kv_heads * c.head_dim
-    yield f"{root}.embed_tokens.weight", Target("decoder.table", (c.vocab_size, c.hidden))
-    yield f"{root}.norm.weight", Target("decoder.norm", (c.hidden,))
+    names = _INTERNLM2 if c.family == "internlm2" else _LLAMA
+    yield f"language_model.model.{names.table}.weight", Target("decoder.table", (c.vocab_size, c.hidden))
+    yield "language_model.model.norm.weight", Target("decoder.norm", (c.hidden,))
     if not c.tied:
-        yield "language_model.lm_head.weight", Target("decoder.head.weight", (c.vocab_size, c.hidden))
+        yield f"language_model.{names.head}.weight", Target("decoder.head.weight", (c.vocab_size, c.hidden))
     for i in range(c.layers):
-        layer, own = f"{root}.layers.{i}", f"decoder.layers.{i}"
-        yield f"{layer}.input_layernorm.weight", Target(f"{own}.input_norm", (c.hidden,))
-        yield f"{layer}.post_attention_layernorm.weight", Target(f"{own}.mlp_norm", (c.hidden,))
-        for name, row, rows in (("q_proj", 0, query), ("k_proj", query, kv), ("v_proj", query + kv, kv)):
-            yield from _linear(f"{layer}.self_attn.{name}", f"{own}.qkv", (rows, c.hidden), c.qkv_bias, row)
-        yield from _linear(f"{layer}.self_attn.o_proj", f"{own}.out", (c.hidden, query), c.out_bias)
-        yield from _linear(f"{layer}.mlp.gate_proj", f"{own}.gate_up", (c.mlp, c.hidden), bias=False, row=0)
-        yield from _linear(f"{layer}.mlp.up_proj", f"{own}.gate_up", (c.mlp, c.hidden), bias=False, row=c.mlp)
-        yield from _linear(f"{layer}.mlp.down_proj", f"{own}.down", (c.hidden, c.mlp), bias=False)
+        layer, own = f"language_model.model.layers.{i}", f"decoder.layers.{i}"
+        yield f"{layer}.{names.input_norm}.weight", Target(f"{own}.input_norm", (c.hidden,))
+        yield f"{layer}.{names.mlp_norm}.weight", Target(f"{own}.mlp_norm", (c.hidden,))
+        yield from _query_key_value(layer, own, c)
+        yield from _linear(f"{layer}.{names.out}", f"{own}.out", (c.hidden, c.heads * c.head_dim), c.out_bias)
+        inner, outer = (c.mlp, c.hidden), (c.hidden, c.mlp)
+        yield from _linear(f"{layer}.{names.gate}", f"{own}.gate_up", inner, c.mlp_bias, row=0)
+        yield from _linear(f"{layer}.{names.up}", f"{own}.gate_up", inner, c.mlp_bias, row=c.mlp)
+        yield from _linear(f"{layer}.{names.down}", f"{own}.down", outer, c.mlp_bias)
+
+
+def _query_key_value(layer: str, own: str, c: DecoderConfig) -> Iterator[tuple[str, Target]]:
+    query, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
+    if c.family == "internlm2":
+        rows, name, target = query + 2 * kv, f"{layer}.attention.wqkv", f"{own}.qkv"
+        groups = (c.kv_heads, c.heads // c.kv_heads)
+        yield f"{name}.weight", Target(f"{target}.weight", (rows, c.hidden), groups=groups)
+        if c.qkv_bias:
+            yield f"{name}.bias", Target(f"{target}.bias", (rows,), groups=groups)
+        return
+    for part, row, rows in (("q_proj", 0, query), ("k_proj", query, kv), ("v_proj", query + kv, kv)):
+        yield from _linear(f"{layer}.self_attn.{part}", f"{own}.qkv", (rows, c.hidden), c.qkv_bias, row)

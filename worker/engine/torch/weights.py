@@ -45,7 +45,7 @@ def has_own_head(folder: Path, config: InternVLConfig) -> bool:
     """Whether the checkpoint stores an output head. Where one is stored it counts, whatever the config says of ties:
     transformers does the same."""
     names = (plain_name(config.layout, name) for file in _files(folder) for name in _names(file))
-    return "language_model.lm_head.weight" in names
+    return any(name in ("language_model.lm_head.weight", "language_model.output.weight") for name in names)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -103,4 +103,13 @@ def _fill(parameter: nn.Parameter, target: Target, tensor: torch.Tensor, name: s
     into = parameter.data
     if target.row is not None:
         into = into.narrow(0, target.row, target.shape[0])
-    into.copy_(tensor.reshape(into.shape))
+    if target.groups is None:
+        into.copy_(tensor.reshape(into.shape))
+        return
+    kv_heads, queries = target.groups
+    grouped = tensor.reshape(kv_heads, queries + 2, -1, *tensor.shape[1:])
+    row = 0
+    for part in (grouped[:, :queries], grouped[:, queries], grouped[:, queries + 1]):
+        rows = part.reshape(-1, *tensor.shape[1:])
+        into.narrow(0, row, rows.shape[0]).copy_(rows)
+        row += rows.shape[0]
