@@ -85,3 +85,13 @@ def test_parts_of_an_image_that_nobody_wants_any_more_are_dropped() -> None:
     encoder.run([])
     encoder.run([_sequence(_image(1, 3))])
     assert model.encoded == [2, 2]
+
+
+def test_release_lets_go_of_what_is_computed_and_counts_what_the_prefix_cache_covered() -> None:
+    encoder, _ = _encoder(tiles_per_step=1)
+    sequence = _sequence(_image(1, 1), _image(2, 1))
+    encoder.run([sequence])
+    sequence.computed = sequence.prefill_len
+    encoder.release([sequence])
+    assert [visual.embedding for visual in sequence.visuals] == [None, None]
+    assert (encoder.tiles_encoded, encoder.tiles_reused) == (1, 1)

@@ -67,6 +67,10 @@ class BlockCache:
     def pages_cached(self) -> int:
         return len(self._cached)
 
+    @property
+    def leases(self) -> int:
+        return len(self._leases)
+
     def open(self, keys: PrefixKeys, reusable: int, tokens: int) -> Lease | None:
         """Promises room for `tokens` and takes what the cache has of the first `reusable` pages. None: no room now."""
         need = pages_for(tokens, self.page_size)

@@ -7,6 +7,8 @@ from collections import OrderedDict
 
 import torch
 
+from worker.engine.torch.block_cache import IntegrityError
+
 Key = tuple[bytes, int]
 """(digest, tiles): the count guards shapes against a digest that lies."""
 
@@ -36,6 +38,12 @@ class EmbeddingCache:
             self._drop(next(iter(self._entries)))
         self._entries[key] = embedding
         self.used_bytes += size
+
+    def check_integrity(self) -> None:
+        """Raises IntegrityError when the bytes on record are not those kept, or are beyond the limit."""
+        kept = sum(embedding.nbytes for embedding in self._entries.values())
+        if kept != self.used_bytes or kept > self._limit_bytes:
+            raise IntegrityError(f"embeddings of {kept} bytes, {self.used_bytes} on record, limit {self._limit_bytes}")
 
     def _drop(self, key: Key) -> None:
         embedding = self._entries.pop(key, None)

@@ -11,7 +11,7 @@ import torch
 from worker.engine.generation import EngineStats, Finish, Generation, SampledToken, TokenOutput
 from worker.engine.limits import Limits
 from worker.engine.protocol import Rejected
-from worker.engine.torch.block_cache import NULL_PAGE, BlockCache
+from worker.engine.torch.block_cache import NULL_PAGE, BlockCache, IntegrityError
 from worker.engine.torch.counters import Counters
 from worker.engine.torch.decode_batch import DecodeBatch
 from worker.engine.torch.embedding_cache import EmbeddingCache
@@ -97,8 +97,13 @@ class TorchEngine:
         )
 
     def check_integrity(self) -> None:
-        """Raises IntegrityError when the page accounts are wrong. Walks every page: for idle times."""
+        """Raises IntegrityError when the accounts of pages, slots or embeddings are wrong. Walks every page: for idle
+        times."""
         self._cache.check_integrity()
+        self._scheduler.check_integrity()
+        self._encoder.check_integrity()
+        if len(self._alive) != self._scheduler.waiting + self._scheduler.running:
+            raise IntegrityError(f"{len(self._alive)} sequences are alive, the scheduler has another number")
 
     def close(self) -> None:
         for sequence in list(self._alive.values()):
@@ -125,6 +130,7 @@ class TorchEngine:
         done = [chunk.sequence for chunk in chunks if chunk.completes]
         if not done:
             return []
+        self._encoder.release(done)
         samplings = [sequence.generation.sampling for sequence in done]
         plan = SamplingPlan([sequence.slot for sequence in done], samplings, self._model.device)
         drawn = np.array([sequence.generated for sequence in done], dtype=np.int64)

@@ -31,7 +31,9 @@ class ImageEncoder:
     def run(self, sequences: Iterable[Sequence]) -> None:
         """Gives the sequences' visuals their embeddings, as far as this step's tiles go."""
         wanted: dict[Key, list[Visual]] = {}
-        for visual in self._unserved(sequences):
+        sequences = list(sequences)
+        self.release(sequences)
+        for visual in _unserved(sequences):
             key = _key(visual.image)
             cached = None if key in wanted else self._cache.get(key)
             if cached is not None:
@@ -42,14 +44,18 @@ class ImageEncoder:
         if wanted:
             self._encode(wanted)
 
-    def _unserved(self, sequences: Iterable[Sequence]) -> Iterator[Visual]:
+    def release(self, sequences: Iterable[Sequence]) -> None:
+        """Lets go of embeddings whose keys and values are computed: nobody reads them again, and a sequence may decode
+        for long. Counts those as reused that the prefix cache covered before they were encoded."""
         for sequence in sequences:
             for visual in sequence.visuals:
                 if visual.last < sequence.computed:
                     self._settle(visual, fresh=False)
                     visual.embedding = None
-                elif visual.embedding is None:
-                    yield visual
+
+    def check_integrity(self) -> None:
+        """Raises IntegrityError when the cache's account of its bytes is wrong."""
+        self._cache.check_integrity()
 
     def _encode(self, wanted: dict[Key, list[Visual]]) -> None:
         pixels, takers = self._cut(wanted)
@@ -90,6 +96,11 @@ class ImageEncoder:
         if not visual.settled:
             visual.settled = True
             self.tiles_reused += 0 if fresh else visual.image.tiles
+
+
+def _unserved(sequences: Iterable[Sequence]) -> Iterator[Visual]:
+    for sequence in sequences:
+        yield from (v for v in sequence.visuals if v.embedding is None and v.last >= sequence.computed)
 
 
 def _key(image: Image) -> Key:

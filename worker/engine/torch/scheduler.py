@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 
-from worker.engine.torch.block_cache import BlockCache
+from worker.engine.torch.block_cache import BlockCache, IntegrityError
 from worker.engine.torch.sequence import Sequence, Stage
 
 
@@ -36,6 +36,7 @@ class Scheduler:
             raise ValueError(f"slots and prefill_chunk must be at least 1, got {slots} and {prefill_chunk}")
         self._cache = cache
         self._prefill_chunk = prefill_chunk
+        self._slots = slots
         self._free_slots = list(range(slots - 1, -1, -1))
         self._waiting: deque[Sequence] = deque()
         self._prefilling: list[Sequence] = []
@@ -132,6 +133,15 @@ class Scheduler:
         self._free_slots.append(sequence.slot)
         freed = self._cache.release(sequence.lease, keep=sequence.proven)
         return [] if sequence.proven else freed
+
+    def check_integrity(self) -> None:
+        """Raises IntegrityError unless each slot is free or has one user, and only those who run hold pages."""
+        running = [*self._prefilling, *self._decoding]
+        slots = sorted([*self._free_slots, *(sequence.slot for sequence in running)])
+        if slots != list(range(self._slots)):
+            raise IntegrityError(f"slots {slots} are not each of {self._slots} once")
+        if self._cache.leases != len(running):
+            raise IntegrityError(f"{self._cache.leases} leases for {len(running)} running sequences")
 
     def _count_reused(self, sequence: Sequence) -> None:
         sequence.computed = sequence.reused = sequence.lease.shared * self._cache.page_size
