@@ -176,6 +176,15 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Stamps:
+    """How many seconds ago an attempt was prepared and drew its first token; None: not yet. The store takes them from
+    its own clock, so that the timeline is exact however late it is written."""
+
+    prepared_s: float | None = None
+    first_token_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How an attempt ends a job: `completed` and `incomplete` carry usage and a finish reason, `failed` an error."""
 
@@ -184,3 +193,4 @@ class Outcome:
     usage: Usage | None = None
     finish_reason: FinishReason | None = None
     error: JobError | None = None
+    stamps: Stamps = Stamps()

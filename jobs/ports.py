@@ -10,17 +10,17 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from jobs.events import Event
-from jobs.job import Attempt, AttemptEnd, Job, JobState, NewJob, Outcome, Priority, Token
+from jobs.job import Attempt, AttemptEnd, Job, JobState, NewJob, Outcome, Priority, Stamps, Token
 
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """What an attempt has produced so far. `prepared` and `first_token` stamp the timeline once."""
+    """What an attempt has produced so far. The stamps enter the timeline once."""
 
     job_id: str
     attempt: int
     tokens: tuple[Token, ...]
-    prepared: bool = False
+    stamps: Stamps = field(default_factory=Stamps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
-from jobs.job import FinishReason, Job, Token
+from jobs.job import FinishReason, Job, Stamps, Token
 from worker.engine.generation import Finish, TokenOutput
 from worker.transcript import Transcript
 
@@ -48,7 +48,8 @@ class LiveJob:
     def __init__(self, job: Job, on_tokens: Callable[["LiveJob", list[Token]], None]) -> None:
         self.job = job
         self.ending: Future[Ending] = Future()
-        self.prepared = False
+        self._prepared_at: float | None = None
+        self._first_token_at: float | None = None
         self.cached_tokens = 0
         self.expires_at: float | None = None
         """On the monotonic clock; None: no deadline."""
@@ -68,6 +69,16 @@ class LiveJob:
     def tokens(self) -> tuple[Token, ...]:
         """All tokens so far, earlier attempts' included."""
         return self._tokens if self._transcript is None else self._transcript.tokens
+
+    @property
+    def stamps(self) -> Stamps:
+        now = time.monotonic()
+        prepared, first = self._prepared_at, self._first_token_at
+        return Stamps(None if prepared is None else now - prepared, None if first is None else now - first)
+
+    def prepared(self) -> None:
+        """The engine has all it needs."""
+        self._prepared_at = time.monotonic()
 
     def seconds_left(self) -> float | None:
         """Until the deadline, not less than 0; None: no deadline."""
@@ -96,6 +107,7 @@ class LiveJob:
             self.cached_tokens = output.cached_tokens
         pushed = [token for drawn in output.tokens if (token := transcript.push(drawn)) is not None]
         if pushed:
+            self._first_token_at = self._first_token_at or time.monotonic()
             self._on_tokens(self, pushed)
         if transcript.finish_reason is not None:
             self.end(Ending(EndKind.FINISHED, finish_reason=transcript.finish_reason))

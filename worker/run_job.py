@@ -23,7 +23,6 @@ from worker.errors import MediaUnavailable, RequestRefused, Stopped
 from worker.generation_of import generation_of
 from worker.live_job import Ending, EndKind, LiveJob, LiveJobs
 from worker.media.errors import MediaCode
-from worker.partials import Partials
 from worker.prepare import Prepared, Preparer
 from worker.publisher import Publisher
 from worker.transcript import Transcript
@@ -69,7 +68,6 @@ class JobRunner:
         engine: GenerationRunner,
         preparer: Preparer,
         publisher: Publisher,
-        partials: Partials,
         live_jobs: LiveJobs,
         media_backoff_s: float,
     ) -> None:
@@ -79,7 +77,6 @@ class JobRunner:
         self._engine = engine
         self._preparer = preparer
         self._publisher = publisher
-        self._partials = partials
         self._live_jobs = live_jobs
         self._media_backoff_s = media_backoff_s
         self._draining = threading.Event()
@@ -182,9 +179,8 @@ class JobRunner:
         if live.ending.done():
             return live.ending.result()
         generation = generation_of(live, prepared, self._me.stop_ids)
+        live.prepared()
         self._engine.submit(generation, live)
-        live.prepared = True
-        self._partials.soon()
         try:
             return live.ending.result(live.seconds_left())
         except TimeoutError:
@@ -207,8 +203,6 @@ class JobRunner:
 
     def _on_tokens(self, live: LiveJob, tokens: list[Token]) -> None:
         self._publisher.add(live.id, live.attempt, tokens)
-        if len(live.tokens) == len(tokens):
-            self._partials.soon()
 
     def _without_media(self, live: LiveJob, detail: str) -> Verdict:
         """The last attempt says what was wrong; an earlier one gives the host a moment and the job another try."""

@@ -148,7 +148,7 @@ def boot(
         partials=partials,
         preparer=preparer,
         runner=JobRunner(
-            *(identity, store, lines.queue, engine, preparer, publisher, partials, live_jobs),
+            *(identity, store, lines.queue, engine, preparer, publisher, live_jobs),
             media_backoff_s=settings.media_backoff_s,
         ),
         listener=ControlListener(

@@ -29,7 +29,7 @@ def verdict_of(ending: Ending, live: LiveJob, prepared: Prepared | None) -> Verd
         case EndKind.FINISHED:
             whole = ending.finish_reason is FinishReason.STOP
             state = JobState.COMPLETED if whole else JobState.INCOMPLETE
-            return Outcome(state, live.tokens, _usage(live, prepared), ending.finish_reason)
+            return Outcome(state, live.tokens, _usage(live, prepared), ending.finish_reason, stamps=live.stamps)
         case EndKind.REFUSED | EndKind.FAILED:
             return failed(ending.code, ending.detail, None, live.tokens, _usage(live, prepared))
         case EndKind.DEADLINE:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select, text
 from jobs.errors import StaleAttempt
 from jobs.job import AttemptEnd, Job, Outcome, Token
 from jobs.ports import Partial
-from jobs.store.ending import end_job, locked_attempt, return_or_bury
+from jobs.store.ending import COUNTED, end_job, locked_attempt, return_or_bury, stamped
 from jobs.store.intake import get_job
 from jobs.store.rows import add_tokens
 from jobs.tables import job_attempts, jobs
@@ -20,12 +20,7 @@ _LOCK = text("""
     WHERE jobs.state = 'in_progress'
     ORDER BY jobs.id
     FOR UPDATE OF jobs""")
-_SAVE = text("""
-    UPDATE jobs
-    SET token_count = :count,
-        prepared_at = CASE WHEN :prepared THEN coalesce(prepared_at, now()) ELSE prepared_at END,
-        first_token_at = CASE WHEN :count > 0 THEN coalesce(first_token_at, now()) ELSE first_token_at END
-    WHERE id = :id""")
+_SAVE = text(f"UPDATE jobs SET {COUNTED} WHERE id = :id")
 
 
 def save_partials(connection: Connection, partials: Sequence[Partial]) -> frozenset[str]:
@@ -35,7 +30,7 @@ def save_partials(connection: Connection, partials: Sequence[Partial]) -> frozen
     for row in rows:
         partial = named[row.id, row.attempt]
         count = add_tokens(connection, row, partial.tokens)
-        connection.execute(_SAVE, {"id": row.id, "count": count, "prepared": partial.prepared})
+        connection.execute(_SAVE, {"id": row.id, "count": count, **stamped(partial.stamps)})
     stale = named.keys() - {(row.id, row.attempt) for row in rows}
     return frozenset(job_id for job_id, _ in stale)
 
@@ -56,6 +51,7 @@ def finish(connection: Connection, job_id: str, attempt: int, outcome: Outcome) 
         usage=outcome.usage,
         finish_reason=outcome.finish_reason,
         error=outcome.error,
+        stamps=outcome.stamps,
     )
 
 

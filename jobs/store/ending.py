@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Row, Select, select, text
 
 from jobs import transitions
 from jobs.errors import JobNotFound, StaleAttempt
-from jobs.job import AttemptEnd, FinishReason, Job, JobError, JobState, Token, Usage
+from jobs.job import AttemptEnd, FinishReason, Job, JobError, JobState, Stamps, Token, Usage
 from jobs.store.rows import add_tokens, encode, job_of, whole_jobs
 from jobs.tables import jobs
 
@@ -25,25 +25,38 @@ _CLOSED = """
         UPDATE job_attempts SET ended_at = now(), ended_as = :end, detail = :detail, tokens = :count
         WHERE job_id = :id AND number = :attempt AND ended_at IS NULL
     )"""
-_COUNTED = """
-    worker = NULL, losses = :losses, token_count = :count,
-    first_token_at = CASE WHEN :count > 0 THEN coalesce(first_token_at, now()) ELSE first_token_at END"""
+COUNTED = """
+    token_count = :count,
+    prepared_at = coalesce(prepared_at, now() - make_interval(secs => CAST(:prepared_s AS float8))),
+    first_token_at = coalesce(
+        first_token_at,
+        now() - make_interval(secs => CAST(:first_token_s AS float8)),
+        CASE WHEN :count > 0 THEN now() END
+    )"""
+"""What an attempt has come to, on the row: `count` tokens, and the timeline's stamps where they are missing."""
+
 _END = text(f"""
     WITH ended AS (
         UPDATE jobs
         SET state = :state, usage = CAST(:usage AS json), finish_reason = :finish_reason,
-            error = CAST(:error AS json), done_at = now(), {_COUNTED}
+            error = CAST(:error AS json), done_at = now(), worker = NULL, losses = :losses,
+            {COUNTED}
         WHERE id = :id
         RETURNING *
     ), {_CLOSED}
     {whole_jobs("ended")}""")
 _RETURN = text(f"""
     WITH returned AS (
-        UPDATE jobs SET state = 'queued', rung_at = NULL, rings = 0, {_COUNTED}
+        UPDATE jobs SET state = 'queued', rung_at = NULL, rings = 0, worker = NULL, losses = :losses, {COUNTED}
         WHERE id = :id
         RETURNING *
     ), {_CLOSED}
     {whole_jobs("returned")}""")
+
+
+def stamped(stamps: Stamps) -> dict[str, float | None]:
+    """The stamps as parameters of COUNTED."""
+    return {"prepared_s": stamps.prepared_s, "first_token_s": stamps.first_token_s}
 
 
 def lockable() -> Select[Any]:
@@ -86,6 +99,7 @@ def end_job(
     finish_reason: FinishReason | None = None,
     error: JobError | None = None,
     losses: int | None = None,
+    stamps: Stamps = Stamps(),  # noqa: B008  a frozen value
 ) -> Job:
     """Ends a locked job and the attempt that runs it, if one does."""
     transitions.check(JobState(row.state), state)
@@ -100,6 +114,7 @@ def end_job(
         "losses": row.losses if losses is None else losses,
         "end": end,
         "detail": detail,
+        **stamped(stamps),
     }
     return job_of(connection.execute(_END, values).one())
 
@@ -122,5 +137,6 @@ def return_or_bury(
         "losses": losses,
         "end": end,
         "detail": detail,
+        **stamped(Stamps()),
     }
     return job_of(connection.execute(_RETURN, values).one())

@@ -28,6 +28,7 @@ def rests(system: System) -> bool:
 
 
 def test_cancel_of_a_running_job_frees_its_slot(shared: System) -> None:
+    assert_engine_rests(shared)
     before = shared.statistics()["generated_tokens"]
     job = shared.submit(LONG)
     reader = shared.reader(job)

@@ -15,13 +15,14 @@ from jobs.job import (
     JobState,
     Outcome,
     Priority,
+    Stamps,
     Token,
     TopLogprob,
     Usage,
 )
 from jobs.ports import JobFilter, JobStore, Partial
 from jobs.request import ChatRequest, ImagePart, Message, Role, Sampling, TextPart
-from tests.fixtures.jobs import TimedStore, chat_request, new_job
+from tests.fixtures.jobs import chat_request, new_job
 
 pytestmark = pytest.mark.contract
 
@@ -204,22 +205,34 @@ def test_depths_count_waiting_and_running_jobs_by_lane(store: JobStore) -> None:
 # -- written while it runs
 
 
-def test_partials_are_stored_and_stamp_the_timeline_once(timed_store: TimedStore) -> None:
-    store = timed_store.store
+def test_partials_are_stored_and_stamp_the_timeline_once(store: JobStore) -> None:
     store.insert(new_job())
     job = claimed(store)
-    assert store.save_partials([Partial(job.id, 1, (), prepared=True)]) == frozenset()
+    assert store.save_partials([Partial(job.id, 1, (), Stamps(prepared_s=0.0))]) == frozenset()
     prepared = store.get(job.id)
     assert prepared.timeline.prepared_at is not None
     assert prepared.timeline.first_token_at is None
-    store.save_partials([Partial(job.id, 1, (A,))])
+    store.save_partials([Partial(job.id, 1, (A,), Stamps(prepared_s=0.0, first_token_s=0.0))])
     first = store.get(job.id)
+    assert first.timeline.prepared_at == prepared.timeline.prepared_at
     assert first.timeline.first_token_at is not None
-    store.save_partials([Partial(job.id, 1, (A, B, C), prepared=True)])
+    store.save_partials([Partial(job.id, 1, (A, B, C), Stamps(5.0, 5.0))])
     later = store.get(job.id)
     assert later.tokens == (A, B, C)
     assert later.text == "ABC"
     assert later.timeline == first.timeline
+
+
+def test_finish_stamps_how_long_ago_things_were(store: JobStore) -> None:
+    store.insert(new_job())
+    job = claimed(store)
+    done = store.finish(job.id, 1, Outcome(JobState.COMPLETED, (A,), stamps=Stamps(prepared_s=3.0, first_token_s=1.0)))
+    when = done.timeline
+    assert when.prepared_at is not None
+    assert when.first_token_at is not None
+    assert when.done_at is not None
+    assert (when.done_at - when.prepared_at).total_seconds() == pytest.approx(3.0, abs=0.5)
+    assert (when.done_at - when.first_token_at).total_seconds() == pytest.approx(1.0, abs=0.5)
 
 
 def test_partials_never_shorten_what_is_stored(store: JobStore) -> None:

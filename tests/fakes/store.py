@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from jobs import transitions
 from jobs.errors import IllegalTransition, JobExists, JobNotFinished, JobNotFound, StaleAttempt
-from jobs.job import Attempt, AttemptEnd, Job, JobError, JobState, NewJob, Outcome, Timeline, Token
+from jobs.job import Attempt, AttemptEnd, Job, JobError, JobState, NewJob, Outcome, Stamps, Timeline, Token
 from jobs.ports import Depth, JobFilter, Partial, WorkerRecord, WorkerStatus
 
 
@@ -138,16 +138,24 @@ class FakeJobStore:
                 except StaleAttempt:
                     stale.add(partial.job_id)
                     continue
-                prepared_at = job.timeline.prepared_at or (self._now() if partial.prepared else None)
-                job = replace(job, timeline=replace(job.timeline, prepared_at=prepared_at))
-                self._put(self._with_tokens(job, partial.tokens))
+                self._put(self._with_tokens(self._stamped(job, partial.stamps), partial.tokens))
             return frozenset(stale)
+
+    def _stamped(self, job: Job, stamps: Stamps) -> Job:
+        def at(ago_s: float | None) -> datetime | None:
+            return None if ago_s is None else self._now() - timedelta(seconds=ago_s)
+
+        known = job.timeline
+        prepared_at = known.prepared_at or at(stamps.prepared_s)
+        first_token_at = known.first_token_at or at(stamps.first_token_s)
+        return replace(job, timeline=replace(known, prepared_at=prepared_at, first_token_at=first_token_at))
 
     def finish(self, job_id: str, attempt: int, outcome: Outcome) -> Job:
         with self._lock:
             if self._closed_as(job_id, attempt, AttemptEnd.FINISHED):
                 return self._jobs[job_id]
-            job = self._with_tokens(self._current(job_id, attempt), outcome.tokens)
+            job = self._stamped(self._current(job_id, attempt), outcome.stamps)
+            job = self._with_tokens(job, outcome.tokens)
             job = replace(job, usage=outcome.usage, finish_reason=outcome.finish_reason)
             return self._end(job, outcome.state, AttemptEnd.FINISHED, error=outcome.error)
 

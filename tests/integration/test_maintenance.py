@@ -65,8 +65,11 @@ def bench(service_settings: ServiceSettings) -> Iterator[Bench]:
     made.close()
 
 
-def test_job_that_was_never_rung_is_rung_once(bench):
-    bench.store.insert(new_job(model=MODEL))
+def test_job_whose_bell_was_lost_is_rung_for_once(bench):
+    job_id = bench.store.insert(new_job(model=MODEL)).id
+    bench.maintenance.turn()
+    assert bench.bells() == 0
+    bench.pass_time(job_id, 60)
     bench.maintenance.turn()
     bench.maintenance.turn()
     assert bench.bells() == 1
@@ -74,10 +77,10 @@ def test_job_that_was_never_rung_is_rung_once(bench):
 
 def test_bell_that_stays_unanswered_is_rung_again_later(bench):
     job_id = bench.store.insert(new_job(model=MODEL)).id
-    bench.maintenance.turn()
-    bench.pass_time(job_id, 60)
-    bench.maintenance.turn()
-    assert bench.bells() == 2
+    for rung in (1, 2):
+        bench.pass_time(job_id, 60)
+        bench.maintenance.turn()
+        assert bench.bells() == rung
 
 
 def test_dead_workers_job_is_queued_and_rung_again(bench):
@@ -137,7 +140,6 @@ def test_broker_that_forgot_all_bells_hears_them_again_at_once(private_redis, da
     for _ in range(3):
         bench.store.insert(new_job(model=MODEL))
     bench.maintenance.turn()
-    assert bench.bells() == 3
     private_redis.kill()
     bench.maintenance.turn()
     private_redis.start(empty=True)

@@ -21,7 +21,7 @@ from cli.settings import ROOT, environment
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 CAT = ROOT / "cli" / "pictures" / "cat.jpg"
-LONG = ("--max-tokens", "2000", "--temperature", "1")
+LONG = ("--max-tokens", "3900", "--temperature", "1")
 
 
 def vlmq(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
