@@ -139,6 +139,10 @@ class WorkBody(Wire):
         both = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(both) > 1:
             raise ValueError("'max_tokens' and 'max_completion_tokens' differ; send one of them")
+    min_tokens: Annotated[
+        int, Field(ge=0, lt=2**31, description="Before so many tokens neither an end token nor a stop string ends it.")
+    ] = 0
+    ignore_eos: Annotated[bool, Field(description="Go on past the model's end tokens, up to `max_tokens`.")] = False
         return self
 
     @property
@@ -159,6 +163,8 @@ class ChatBody(WorkBody):
         return self
 
 
+        if self.token_limit is not None and self.min_tokens > self.token_limit:
+            raise ValueError(f"'min_tokens' is {self.min_tokens}, more than the {self.token_limit} tokens allowed")
 class JobBody(WorkBody):
     """`POST /v1/jobs`."""
 

@@ -99,4 +99,6 @@ def _request(body: WorkBody, messages: tuple[Message, ...]) -> ChatRequest:
         max_tokens=body.token_limit,
         stop=tuple(body.stop),
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        min_tokens=body.min_tokens,
+        ignore_eos=body.ignore_eos,
     )

@@ -51,7 +51,8 @@ class Sampling(msgspec.Struct, frozen=True):
 
 class ChatRequest(msgspec.Struct, frozen=True):
     """`max_tokens` None: as many as the context leaves. `logprobs` None: off; n: the n likeliest beside the
-    chosen token's own."""
+    chosen token's own. Neither the model's end tokens nor stop strings end the answer before `min_tokens`;
+    `ignore_eos`: the model's end tokens never do."""
 
     messages: tuple[Message, ...]
     sampling: Sampling
@@ -67,3 +68,5 @@ class ChatRequest(msgspec.Struct, frozen=True):
             for part in message.parts
             if isinstance(part, ImagePart) and part.source.startswith("blob:")
         )
+    min_tokens: int = 0
+    ignore_eos: bool = False

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from jobs.job import DEFAULT_TENANT
+from jobs.request import ChatRequest
 from worker.engine.generation import Generation, Sampling
 from worker.live_job import LiveJob
 from worker.prepare import Prepared
@@ -29,11 +30,17 @@ def generation_of(live: LiveJob, prepared: Prepared, stop_ids: Sequence[int]) ->
         prompt_ids=prepared.prompt.ids,
         sampling=sampling,
         max_tokens=prepared.room,
-        stop_ids=list(stop_ids),
+        stop_ids=list(stop_ids_of(live.job.request, stop_ids)),
         images=prepared.images,
         generated=[token.id for token in live.tokens],
         salt=_salt(live.job.tenant),
+        min_tokens=live.job.request.min_tokens,
     )
+
+
+def stop_ids_of(request: ChatRequest, model_stop_ids: Sequence[int]) -> Sequence[int]:
+    """Which tokens end the answer: the model's, or none."""
+    return () if request.ignore_eos else model_stop_ids
 
 
 def _salt(tenant: str) -> int:

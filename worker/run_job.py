@@ -20,7 +20,7 @@ from worker.detokenizer import Detokenizers
 from worker.engine.generation import Generation
 from worker.engine_process import Sink
 from worker.errors import MediaUnavailable, RequestRefused, Stopped
-from worker.generation_of import generation_of
+from worker.generation_of import generation_of, stop_ids_of
 from worker.live_job import Ending, EndKind, LiveJob, LiveJobs
 from worker.media.errors import MediaCode
 from worker.prepare import Prepared, Preparer
@@ -153,7 +153,11 @@ class JobRunner:
         events = self._publisher.open(job.id, job.attempt, log_of(job), lambda: live.end(stale))
         live.resume(tokens_of(events))
         prepared = self._preparer.prepare(job.request, live.ending)
-        transcript = Transcript(self._me.detokenizers, job.request.stop, self._me.stop_ids, prepared.room)
+        transcript = Transcript(
+            *(self._me.detokenizers, job.request.stop, stop_ids_of(job.request, self._me.stop_ids)),
+            max_tokens=prepared.room,
+            min_tokens=job.request.min_tokens,
+        )
         transcript.replay(live.tokens)
         live.write_to(transcript)
         if transcript.finish_reason is not None:

@@ -12,16 +12,23 @@ from worker.stop_strings import StopStrings
 
 
 class Transcript:
-    """One answer as it grows. Not thread-safe: whoever runs the job replays, then the engine's receiver appends."""
+    """One answer as it grows. Not thread-safe: whoever runs the job replays, then the engine's receiver appends. The
+    text of the first `min_tokens` tokens counts neither as a stop string nor as the beginning of one."""
 
     def __init__(
-        self, detokenizers: Detokenizers, stops: Iterable[str], stop_ids: Iterable[int], max_tokens: int
+        self,
+        detokenizers: Detokenizers,
+        stops: Iterable[str],
+        stop_ids: Iterable[int],
+        max_tokens: int,
+        min_tokens: int = 0,
     ) -> None:
         self._detokenizers = detokenizers
         self._detokenizer = detokenizers.new()
         self._stops = StopStrings(stops)
         self._stop_ids = frozenset(stop_ids)
         self._max_tokens = max_tokens
+        self._min_tokens = min_tokens
         self._tokens: list[Token] = []
         self.finish_reason: FinishReason | None = None
 
@@ -52,7 +59,9 @@ class Transcript:
         """Advances by one id; decides whether the answer ends with it."""
         ended = token_id in self._stop_ids
         full = len(self._tokens) + 1 >= self._max_tokens
-        text = self._stops.push("" if ended else self._detokenizer.push(token_id))
+        text = "" if ended else self._detokenizer.push(token_id)
+        if len(self._tokens) >= self._min_tokens:
+            text = self._stops.push(text)
         if (ended or full) and self._stops.hit is None:
             text += self._stops.push(self._detokenizer.flush())
         if self._stops.hit is not None or ended:

@@ -123,6 +123,9 @@ def test_unsupported_field_that_asks_for_what_happens_anyway_is_accepted(field: 
         (body(stop=""), "stop", "invalid_value"),
         (body(stop=5), "stop", "invalid_type"),
         (body(stop=["a", 5]), "stop[1]", "invalid_type"),
+        (body(min_tokens=-1), "min_tokens", "invalid_value"),
+        (body(min_tokens=5, max_tokens=4), "min_tokens", "invalid_value"),
+        (body(ignore_eos="yes"), "ignore_eos", "invalid_type"),
         (body(logprobs=3), "logprobs", "invalid_type"),
         (body(top_logprobs=3), "top_logprobs", "invalid_value"),
         (body(logprobs=True, top_logprobs=21), "top_logprobs", "invalid_value"),
@@ -163,7 +166,7 @@ def test_every_accepted_field_is_read() -> None:
         max_completion_tokens=7, temperature=0, top_p=0.5, top_k=4, min_p=0.1, repetition_penalty=1.1,
         presence_penalty=1, frequency_penalty=-1, logit_bias={"5": 1}, seed=-3, n=1, stop="x", logprobs=True,
         top_logprobs=2, metadata={"a": "b"}, user="u", priority="batch", deadline=3, stream=True,
-        stream_options={"include_usage": True},
+        stream_options={"include_usage": True}, min_tokens=2, ignore_eos=True,
     )  # fmt: skip
     parsed = validate(ChatBody, fields)
     assert parsed.token_limit == 7

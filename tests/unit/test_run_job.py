@@ -87,7 +87,7 @@ class Bench:
     tokenizer: ChatTokenizer
 
     def submit(self, *parts, **values) -> str:
-        request_keys = ("max_tokens", "stop", "logprobs")
+        request_keys = ("max_tokens", "stop", "logprobs", "min_tokens", "ignore_eos")
         wanted = {key: values.pop(key) for key in request_keys if key in values}
         message = Message(Role.USER, parts or (TextPart("Hello"),))
         request = ChatRequest((message,), Sampling(seed=7, temperature=0.0), **({"max_tokens": 8} | wanted))
@@ -176,6 +176,25 @@ def test_bell_without_a_waiting_job_does_nothing(bench):
 def test_bell_runs_the_next_job_whichever_it_named(bench):
     first, second = bench.submit(), bench.submit()
     bench.engine.script = bench.ids("abcdefgh")[:8]
+
+
+def test_min_tokens_reaches_the_engine_and_keeps_stop_strings_quiet(bench):
+    bench.engine.script = ids = bench.ids("one two three four")
+    job = bench.run(bench.submit(stop=("two", "four"), min_tokens=len(bench.ids("one two")), max_tokens=len(ids)))
+    assert (job.state, job.text) == (JobState.COMPLETED, "one two three ")
+    assert bench.engine.submitted[0].min_tokens == len(bench.ids("one two"))
+
+
+def test_answer_that_ignores_the_end_token_goes_on_past_it_in_every_attempt(bench):
+    end = bench.tokenizer.id_of("<|im_end|>")
+    ids = [*bench.ids("Hi"), end, *bench.ids("Ho")]
+    job_id = bench.submit(ignore_eos=True, max_tokens=len(ids))
+    bench.store.claim("tiny", "dead")
+    bench.store.give_back(job_id, 1, AttemptEnd.DRAINED, "", [Token(i, "x") for i in ids[:-1]])
+    bench.engine.script = ids
+    job = bench.run(job_id)
+    assert (job.state, [t.id for t in job.tokens]) == (JobState.INCOMPLETE, ids)
+    assert bench.engine.submitted[0].stop_ids == []
     bench.runner.answer(second)
     assert bench.store.get(first).state.terminal
     assert bench.store.get(second).state is JobState.QUEUED

@@ -96,6 +96,35 @@ def test_a_stop_id_ends_the_sequence_and_is_among_its_tokens() -> None:
     assert outputs[-1].finish is Finish.STOP
 
 
+@pytest.mark.parametrize(
+    "sampling", [Sampling(), Sampling(seed=4, temperature=1.5), Sampling(temperature=1.0, top_k=3)]
+)
+@pytest.mark.parametrize("least", [1, 6, 12, 30])
+def test_no_stop_id_is_drawn_before_min_tokens(sampling: Sampling, least: int) -> None:
+    stops = [i for i in range(VOCAB) if i != POISON and i % 3]
+    asked = _ask("a", sampling=sampling, stop_ids=stops, min_tokens=least)
+    engine = _engine()
+    engine.submit(asked)
+    engine.submit(_ask("beside", 4))
+    outputs = _drive(engine)
+    tokens = _tokens(outputs["a"])
+    assert not set(tokens[:least]) & set(stops)
+    assert len(tokens) > min(least, 11)
+    assert _tokens(outputs["beside"]) == _alone(_ask("beside", 4))
+    for split in range(1, len(tokens)):
+        assert _alone(msgspec.structs.replace(asked, generated=tokens[:split])) == tokens[split:]
+
+
+def test_logprobs_of_a_token_held_back_are_the_models_own() -> None:
+    asked = _ask("a", sampling=Sampling(logprobs=20), max_tokens=1)
+    stop = _alone(asked)[0]
+    engine = _engine()
+    engine.submit(msgspec.structs.replace(asked, stop_ids=[stop], min_tokens=1))
+    (token,) = _drive(engine)["a"][0].tokens
+    assert token.top[0].id == stop != token.id
+    assert token.logprob is not None and token.logprob <= token.top[0].logprob
+
+
 @pytest.mark.parametrize("chunk", [1, 3, 16, 200])
 @pytest.mark.parametrize("slots", [1, 3, 8])
 def test_answers_in_company_equal_those_alone(chunk: int, slots: int) -> None:

@@ -19,8 +19,8 @@ def tokenizer(tiny_model: Path) -> ChatTokenizer:
     return ChatTokenizer.load(tiny_model)
 
 
-def transcript(tokenizer, max_tokens=100, stops=()):
-    return Transcript(Detokenizers(tokenizer), stops, [tokenizer.id_of("<|im_end|>")], max_tokens)
+def transcript(tokenizer, max_tokens=100, stops=(), min_tokens=0):
+    return Transcript(Detokenizers(tokenizer), stops, [tokenizer.id_of("<|im_end|>")], max_tokens, min_tokens)
 
 
 def push_all(made, ids):
@@ -54,6 +54,18 @@ def test_stop_string_ends_the_answer_before_it_and_drops_later_tokens(tokenizer)
     assert made.finish_reason is FinishReason.STOP
     assert "".join(t.text for t in made.tokens) == "hello "
     assert len(made) < len(ids) + len(tokenizer.encode("ld again"))
+
+
+def test_stop_string_counts_only_after_min_tokens(tokenizer):
+    ids = tokenizer.encode("a b a b")
+    for least in range(len(ids) + 1):
+        made = transcript(tokenizer, stops=["b"], min_tokens=least)
+        push_all(made, ids)
+        early = "".join(transcript(tokenizer).push(SampledToken(i)).text for i in ids[:least])
+        rest = "a b a b"[len(early) :]
+        assert "".join(t.text for t in made.tokens) == early + rest.partition("b")[0]
+        assert (made.finish_reason is FinishReason.STOP) == ("b" in rest)
+        assert len(made) >= least
 
 
 def test_held_back_beginning_of_a_stop_string_is_released_at_the_end(tokenizer):

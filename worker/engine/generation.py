@@ -34,8 +34,8 @@ class Generation(msgspec.Struct, frozen=True):
     """One sequence to generate. In `prompt_ids` the k-th visual token of the request has the virtual id
     `vocab_size + k`; images stand in the order of their virtual ids, `tokens_per_tile × tiles` each. `generated` are
     tokens that an earlier attempt drew: they are kept, counted against `max_tokens`, and not emitted again. The
-    sequence ends at one of `stop_ids` or after `max_tokens` generated tokens. Requests with another `salt` never
-    share cached prefixes."""
+    sequence ends at one of `stop_ids`, none of which is drawn among the first `min_tokens`, or after `max_tokens`
+    generated tokens. Requests with another `salt` never share cached prefixes."""
 
     id: str
     prompt_ids: list[int]
@@ -45,6 +45,7 @@ class Generation(msgspec.Struct, frozen=True):
     images: list[Image] = msgspec.field(default_factory=list)
     generated: list[int] = msgspec.field(default_factory=list)
     salt: int = 0
+    min_tokens: int = 0
 
 
 class Finish(StrEnum):

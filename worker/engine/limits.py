@@ -37,6 +37,8 @@ class Limits:
         the generation is malformed or its prompt leaves no room for one token."""
         if generation.max_tokens < 1:
             raise Rejected("invalid_prompt", f"max_tokens is {generation.max_tokens}, it must be at least 1")
+        if generation.min_tokens < 0:
+            raise Rejected("invalid_sampling", f"min_tokens is {generation.min_tokens}, it must not be negative")
         self._check_images(generation.images)
         self._check_ids(generation)
         _check_sampling(generation.sampling, self.vocab_size)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from worker.engine.torch.batch import ForwardBatch
-from worker.engine.torch.sampling_plan import SamplingPlan
+from worker.engine.torch.sampling_plan import plan_of
 from worker.engine.torch.sequence import Sequence
 
 
@@ -16,7 +16,7 @@ class DecodeBatch:
 
     def __init__(self, sequences: Many[Sequence], page_size: int, device: torch.device) -> None:
         self.sequences = list(sequences)
-        self.plan = SamplingPlan([s.slot for s in sequences], [s.generation.sampling for s in sequences], device)
+        self.plan = plan_of(sequences, device)
         self.drawn = np.array([s.generated for s in sequences], dtype=np.int64)
         self.ids = torch.tensor([s.ids[-1] for s in sequences], dtype=torch.int64, device=device)
         self._page_size = page_size

@@ -69,7 +69,8 @@ def draw_filtered(logits: torch.Tensor, filters: Filters, numbers: torch.Tensor,
     place = torch.searchsorted(cumulative, numbers[:, None] * cumulative[:, -1:], right=True).clamp_max(width - 1)
     drawn = ids.gather(1, place)[:, 0]
     if width < vocab:
-        open_ended = torch.nonzero(scaled[:, -1] >= floor)[:, 0]
+        # Nothing lies below −inf: such a row has all its tokens here.
+        open_ended = torch.nonzero((scaled[:, -1] >= floor) & (scaled[:, -1] > -torch.inf))[:, 0]
         if len(open_ended):
             rest = draw_filtered(logits[open_ended], filters.take(open_ended), numbers[open_ended], wider + 1)
             drawn[open_ended] = rest

@@ -20,7 +20,7 @@ from worker.engine.torch.model import Model
 from worker.engine.torch.options import EngineOptions
 from worker.engine.torch.prefill_batch import embed_chunks, forward_batch, last_rows
 from worker.engine.torch.sampler import NOT_FINITE, Draw, Sampler
-from worker.engine.torch.sampling_plan import SamplingPlan
+from worker.engine.torch.sampling_plan import plan_of
 from worker.engine.torch.scheduler import Scheduler
 from worker.engine.torch.sequence import Sequence
 
@@ -131,8 +131,7 @@ class TorchEngine:
         if not done:
             return []
         self._encoder.release(done)
-        samplings = [sequence.generation.sampling for sequence in done]
-        plan = SamplingPlan([sequence.slot for sequence in done], samplings, self._model.device)
+        plan = plan_of(done, self._model.device)
         drawn = np.array([sequence.generated for sequence in done], dtype=np.int64)
         draw = self._sampler.sample(self._model.logits(hidden[last_rows(chunks)]), plan, drawn)
         return self._take_tokens(done, draw)

@@ -1,7 +1,8 @@
 """Draws one token per row of logits, all rows together on the device. Knows rows and slots, not requests.
 
-Order, as transformers' processors and warpers: logit_bias, repetition penalty, presence and frequency penalties,
-temperature, top_k, top_p, min_p (the last four in `drawing`). A row's token does not depend on what other rows ask for.
+Order, as transformers' processors and warpers: logit_bias, repetition penalty, presence and frequency penalties, what
+must not be drawn, temperature, top_k, top_p, min_p (the last four in `drawing`). A row's token does not depend on what
+other rows ask for.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from worker.engine.generation import SampledToken, Sampling, TopLogprob
 from worker.engine.torch.drawing import draw_filtered, draw_unfiltered
 from worker.engine.torch.random_numbers import uniforms
-from worker.engine.torch.sampling_plan import SamplingPlan, is_penalised
+from worker.engine.torch.sampling_plan import HeldEntries, SamplingPlan, is_penalised
 
 NOT_FINITE = -1
 
@@ -59,6 +60,8 @@ class Sampler:
         if plan.logprobs is not None:
             reported = torch.log_softmax(logits[plan.logprobs], dim=-1)
         self._adjust(logits, plan)
+        if plan.held is not None:
+            _hold_back(logits, plan.held, positions)
         ids = self._choose(logits, plan, positions)
         if plan.penalised is not None:
             seen, counts = self._history()
@@ -108,6 +111,13 @@ class Sampler:
             else:
                 ids[rows] = draw_unfiltered(logits[rows], group.filters.temperature, numbers[rows])
         return ids
+
+
+def _hold_back(logits: torch.Tensor, held: HeldEntries, positions: NDArray[np.int64]) -> None:
+    early = np.flatnonzero(positions[held.host_rows] < held.until)
+    if len(early):
+        entries = torch.from_numpy(early).to(logits.device)
+        logits[held.rows[entries], held.ids[entries]] = -torch.inf
 
 
 def _report(reported: torch.Tensor, rows: list[int], tops: list[int], tokens: list[int]) -> dict[int, SampledToken]:

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from worker.engine.generation import Sampling
 from worker.engine.torch.drawing import Filters
 from worker.engine.torch.random_numbers import seed_words
+from worker.engine.torch.sequence import Sequence as Running
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,25 @@ class Group:
     filters: Filters
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Ids that a row must not draw before it has generated `until` tokens."""
+
+    row: int
+    ids: Sequence[int]
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldEntries:
+    """One entry per held id: `rows` and `ids` int64 [E] on the device; `host_rows` and `until` [E] on the host."""
+
+    rows: torch.Tensor
+    ids: torch.Tensor
+    host_rows: NDArray[np.int64]
+    until: NDArray[np.int64]
+
+
 class SamplingPlan:
     """Features that no row uses are None, and the sampler skips them. Row indices are int64 tensors on the device.
 
@@ -25,10 +47,13 @@ class SamplingPlan:
     filtered     rows with top_k, top_p or min_p as well
     penalised    rows with a penalty; `slots` int64 [P], `repetition`, `presence`, `frequency` [P, 1] go with them
     bias         (rows, ids, values), one entry per biased token
+    held         ids that rows must not draw yet
     logprobs     rows that want them; `tops` how many likeliest each
     """
 
-    def __init__(self, slots: Sequence[int], samplings: Sequence[Sampling], device: torch.device) -> None:
+    def __init__(
+        self, slots: Sequence[int], samplings: Sequence[Sampling], device: torch.device, held: Sequence[Held] = ()
+    ) -> None:
         self._device = device
         self._samplings = samplings
         self.words = seed_words([s.seed for s in samplings])
@@ -38,6 +63,7 @@ class SamplingPlan:
         self.has_greedy = len(drawn) < len(samplings)
         self._plan_penalties(slots)
         self._plan_bias()
+        self._plan_held(held)
         wanting = [row for row, s in enumerate(samplings) if s.logprobs is not None]
         self.logprobs = self._ints(wanting) if wanting else None
         self.tops = [samplings[row].logprobs or 0 for row in wanting]
@@ -75,11 +101,28 @@ class SamplingPlan:
             rows, ids, values = zip(*entries, strict=True)
             self.bias = self._ints(list(rows)), self._ints(list(ids)), self._floats(list(values))
 
+    def _plan_held(self, held: Sequence[Held]) -> None:
+        entries = [(hold.row, i, hold.until) for hold in held for i in hold.ids]
+        self.held: HeldEntries | None = None
+        if entries:
+            rows, ids, until = zip(*entries, strict=True)
+            self.held = HeldEntries(self._ints(list(rows)), self._ints(list(ids)), np.array(rows), np.array(until))
+
     def _ints(self, values: list[int]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
 
     def _floats(self, values: list[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self._device)
+
+
+def plan_of(sequences: Sequence[Running], device: torch.device) -> SamplingPlan:
+    """The plan of running sequences, one row each. A row that has its `min_tokens` is never held back again."""
+    held = [
+        Held(row, s.generation.stop_ids, s.generation.min_tokens)
+        for row, s in enumerate(sequences)
+        if s.generated < s.generation.min_tokens
+    ]
+    return SamplingPlan([s.slot for s in sequences], [s.generation.sampling for s in sequences], device, held)
 
 
 def is_penalised(sampling: Sampling) -> bool:
