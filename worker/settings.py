@@ -82,6 +82,9 @@ class ModelSettings(BaseModel):
     engine: str = Field(default="torch", pattern="^torch$", description="Backend of the engine process.")
     device: str = Field(default="cpu", description="cpu, cuda or cuda:<n>.")
     dtype: str = Field(default="float32", pattern="^(float32|bfloat16|float16)$", description="Weights and cache.")
+    quantization: str = Field(
+        default="none", pattern="^(none|int8|fp8)$", description="8 bits for the language model's weights."
+    )
     slots: int = Field(default=16, ge=1, description="Sequences that decode together.")
     pages: int = Field(default=2048, ge=1, description="Pages of the KV cache.")
     page_size: int = Field(default=16, ge=1, description="Tokens per page.")
@@ -138,6 +141,7 @@ class EngineCommand:
     def of(cls, worker: WorkerSettings, model: ModelSettings) -> Self:
         arguments = [
             *("--model", str(model.path), "--device", model.device, "--dtype", model.dtype),
+            *("--quantization", model.quantization),
             *("--slots", str(model.slots), "--pages", str(model.pages), "--page-size", str(model.page_size)),
             *("--prefill-chunk", str(model.prefill_chunk), "--threads", str(model.threads)),
             *("--tiles-per-step", str(model.tiles_per_step), "--embedding-mib", str(model.embedding_mib)),

@@ -133,6 +133,34 @@ def test_weights_absent_altogether_are_refused(small: Path, tmp_path: Path) -> N
         _load(tmp_path)
 
 
+_MEASURE = """
+import sys, torch
+from pathlib import Path
+from worker.engine.torch.internvl import InternVL
+torch.set_num_threads(1)
+status = Path("/proc/self/status").read_text
+load = lambda folder: InternVL.load(Path(folder), torch.device("cpu"), torch.float32)
+load(sys.argv[1])  # what the libraries take once
+before = int(status().split("VmRSS:")[1].split()[0])
+Path("/proc/self/clear_refs").write_text("5")
+model = load(sys.argv[2])
+peak = int(status().split("VmHWM:")[1].split()[0])
+print((peak - before) * 1024 - model.weight_bytes())
+"""
+
+
+def test_weights_are_loaded_with_little_more_than_a_shard_beside_them(tiny_model: Path, tmp_path: Path) -> None:
+    geometry = Geometry(hidden=768, head_dim=192, mlp=3072, layers=5, vocab_size=512, vision_layers=1)
+    folder = write_checkpoint(tmp_path, geometry, shards=4)
+    largest = max(file.stat().st_size for file in folder.glob("*.safetensors"))
+    assert largest > 40 << 20
+    measured = subprocess.run(
+        [sys.executable, "-c", _MEASURE, tiny_model, folder], capture_output=True, text=True, check=True, timeout=120
+    )
+    print(f"{int(measured.stdout) / largest:.2f} of the largest shard")
+    assert int(measured.stdout) <= 1.2 * largest
+
+
 def test_weights_progress_rises_to_one(small: Path) -> None:
     seen: list[float] = []
     InternVL.load(small, torch.device("cpu"), torch.float32, lambda done, what: seen.append(done))

@@ -140,11 +140,14 @@ def _start_torch(options: argparse.Namespace, progress: Progress) -> tuple[Serve
     from worker.engine.torch.engine import TorchEngine
     from worker.engine.torch.internvl import InternVL
     from worker.engine.torch.options import EngineOptions
+    from worker.engine.torch.quantization import Quantization
 
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    model = InternVL.load(options.model, device, getattr(torch, options.dtype), progress)
+    quantization = Quantization(options.quantization)
+    model = InternVL.load(options.model, device, getattr(torch, options.dtype), progress, quantization)
+    _log.info("weights take %.0f MiB on %s", model.weight_bytes() / (1 << 20), device, extra={"action": "loaded"})
     engine = TorchEngine(
         model,
         EngineOptions(
@@ -170,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backend", choices=sorted(_BACKENDS), default="torch")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<n>")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    parser.add_argument("--quantization", choices=["none", "int8", "fp8"], default="none", help="8-bit weights")
     parser.add_argument("--slots", type=_at_least(1), default=16, help="sequences that run at once")
     parser.add_argument("--pages", type=_at_least(1), default=2048, help="pages of the KV cache")
     parser.add_argument("--page-size", type=_at_least(1), default=16, help="tokens per page")

@@ -4,6 +4,7 @@ Knows files and shapes; what the names mean is in `tensor_names`.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from worker.engine.config import CheckpointError, InternVLConfig
+from worker.engine.torch.placement import Placement
 from worker.engine.torch.tensor_names import Target, plain_name, targets
 
 Progress = Callable[[float, str], None]
@@ -21,24 +23,57 @@ _DERIVED = ".rotary_emb.inv_freq"
 _NAMES_SHOWN = 5
 
 
-def load_weights(module: nn.Module, folder: Path, config: InternVLConfig, progress: Progress) -> None:
-    """Copies every tensor of the checkpoint into `module` (in its dtype, on its device). `progress` gets the share
-    that is done, 0 to 1. Raises CheckpointError naming the missing, unexpected or misshapen tensors."""
+def load_weights(
+    module: nn.Module, folder: Path, config: InternVLConfig, placement: Placement, progress: Progress
+) -> None:
+    """Fills `module`, which is on the meta device, from every tensor of the checkpoint, in its own dtype. A parameter
+    takes memory when its first tensor comes, and a linear layer is settled as soon as it is whole. So beside what is
+    loaded, the host holds one tensor, and of the mapped file what has been read.
+
+    `progress` gets the share that is done, 0 to 1. Raises CheckpointError naming the missing, unexpected or misshapen
+    tensors."""
     expected = targets(config)
     files = _files(folder)
-    parameters = dict(module.named_parameters())
     names = {file: _names(file) for file in files}
     found = {plain_name(config.layout, name) for file in files for name in names[file]}
     _check_names(folder, set(expected), found)
+    places = _Places(module, expected, placement)
     done, total = 0, len(expected)
     for file in files:
         with _opened(file) as tensors:
             for name in names[file]:
                 target = expected.get(plain_name(config.layout, name))
                 if target is not None:
-                    _fill(parameters[target.parameter], target, _tensor(tensors, name), f"{file}: {name}")
+                    places.fill(target, _tensor(tensors, name), f"{file}: {name}")
                     done += 1
                     progress(done / total, file.name)
+
+
+class _Places:
+    """The parameters of a module while they are filled."""
+
+    def __init__(self, module: nn.Module, expected: dict[str, Target], placement: Placement) -> None:
+        self._module = module
+        self._placement = placement
+        self._pending = Counter(_owner(target) for target in expected.values())
+
+    def fill(self, target: Target, tensor: torch.Tensor, name: str) -> None:
+        """`name` is for errors."""
+        owner, _, attribute = target.parameter.rpartition(".")
+        holder = self._module.get_submodule(owner)
+        parameter: nn.Parameter = getattr(holder, attribute)
+        if parameter.is_meta:
+            parameter = self._placement.empty(owner, parameter, isinstance(holder, nn.Linear))
+            setattr(holder, attribute, parameter)
+        _fill(parameter, target, tensor, name)
+        self._pending[owner] -= 1
+        if not self._pending[owner] and isinstance(holder, nn.Linear):
+            self._placement.settle(owner, holder)
+
+
+def _owner(target: Target) -> str:
+    """The module that has the parameter."""
+    return target.parameter.rpartition(".")[0]
 
 
 def has_own_head(folder: Path, config: InternVLConfig) -> bool:
