@@ -5,11 +5,14 @@ sliding window. Special tokens emit nothing. Knows nothing of stop strings.
 """
 
 import codecs
+import json
 from typing import Any, Protocol
 
 from worker.tokenizer import ChatTokenizer
 
 REPLACEMENT = "\ufffd"
+# Tokens that may wait for one character to be whole; it has four bytes at most.
+_LONGEST_WAIT = 8
 
 
 class Detokenizer(Protocol):
@@ -54,29 +57,81 @@ class ByteDetokenizer:
         return self._decoder.decode(b"", final=True)
 
 
+class ByteFallback:
+    """Tokens that spell single bytes (`<0x0A>`) and those without text, of a tokenizer that is not byte-level."""
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        self.special = frozenset(token["id"] for token in tokenizer.definition["added_tokens"] if token["special"])
+        spelling = '"ByteFallback"' in json.dumps(tokenizer.definition["decoder"])
+        self.bytes: dict[int, bytes] = {}
+        for byte in range(256) if spelling else ():
+            token_id = tokenizer.whole.token_to_id(f"<0x{byte:02X}>")
+            if token_id is not None:
+                self.bytes[token_id] = bytes([byte])
+
+
 class WindowDetokenizer:
     """For every other decoder (SentencePiece-like, with byte fallback: InternLM). Decodes a window of recent tokens
     twice, with and without the new one, because such decoders look at neighbours. Where bytes make no character, the
-    whole decode gives up the characters beside them too; here they are out already and stay."""
+    whole decode gives up the characters beside them too; here they are out already and stay, and a long run of such
+    bytes is read byte by byte, so that a window never grows beyond `_LONGEST_WAIT` tokens."""
 
-    def __init__(self, tokenizer: ChatTokenizer) -> None:
+    def __init__(self, tokenizer: ChatTokenizer, fallback: ByteFallback) -> None:
         self._decode = tokenizer.whole.decode
+        self._fallback = fallback
         self._ids: list[int] = []
         self._start = 0
         self._done = 0
+        self._run: codecs.IncrementalDecoder | None = None
 
     def push(self, token_id: int) -> str:
-        self._ids.append(token_id)
-        before, after = self._windows()
-        if len(after) <= len(before) or after.endswith(REPLACEMENT):
+        if token_id in self._fallback.special:
             return ""
-        self._start, self._done = self._done, len(self._ids)
-        return after[len(before) :]
+        text = ""
+        if self._run is not None:
+            if token_id in self._fallback.bytes:
+                self._ids[-1] = token_id
+                return self._run.decode(self._fallback.bytes[token_id])
+            text = self._end_run(self._run)
+        self._ids.append(token_id)
+        return text + self._newly_certain()
 
     def flush(self) -> str:
+        if self._run is not None:
+            return self._end_run(self._run)
         before, after = self._windows()
-        self._start, self._done = self._done, len(self._ids)
+        self._advance()
         return after[len(before) :]
+
+    def _newly_certain(self) -> str:
+        before, after = self._windows()
+        waits = after.endswith(REPLACEMENT) or len(after) <= len(before)
+        if waits and len(self._ids) - self._done < _LONGEST_WAIT:
+            return ""
+        tail = self._bytes_at_the_end() if waits else b""
+        if tail:
+            after = self._decode(self._ids[self._start : len(self._ids) - len(tail)], skip_special_tokens=True)
+            self._run = codecs.getincrementaldecoder("utf-8")(errors="replace")
+            return after[len(before) :] + self._run.decode(tail)
+        self._advance()
+        return after[len(before) :]
+
+    def _bytes_at_the_end(self) -> bytes:
+        tail = b""
+        for token_id in reversed(self._ids[self._done :]):
+            if token_id not in self._fallback.bytes:
+                break
+            tail = self._fallback.bytes[token_id] + tail
+        return tail
+
+    def _end_run(self, run: codecs.IncrementalDecoder) -> str:
+        """The run's last byte stays as the neighbour of what follows."""
+        self._run = None
+        self._start, self._done = len(self._ids) - 1, len(self._ids)
+        return run.decode(b"", final=True)
+
+    def _advance(self) -> None:
+        self._start, self._done = self._done, len(self._ids)
 
     def _windows(self) -> tuple[str, str]:
         before = self._decode(self._ids[self._start : self._done], skip_special_tokens=True)
@@ -90,9 +145,12 @@ class Detokenizers:
     def __init__(self, tokenizer: ChatTokenizer) -> None:
         self._tokenizer = tokenizer
         self._table = ByteTable(tokenizer) if _is_byte_level(tokenizer.definition["decoder"]) else None
+        self._fallback = ByteFallback(tokenizer)
 
     def new(self) -> Detokenizer:
-        return ByteDetokenizer(self._table) if self._table is not None else WindowDetokenizer(self._tokenizer)
+        if self._table is not None:
+            return ByteDetokenizer(self._table)
+        return WindowDetokenizer(self._tokenizer, self._fallback)
 
     def piece(self, token_id: int) -> str:
         """The text of one token by itself, for the tables of likely tokens."""
