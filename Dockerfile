@@ -40,6 +40,7 @@ COPY migrations migrations
 COPY conf conf
 
 FROM source AS worker
+COPY models models
 COPY --from=worker-venv /venv /venv
 RUN pip install --no-cache-dir --no-build-isolation --no-deps -e .
 USER vlmq

@@ -50,10 +50,10 @@ $(TINY): $(STAMP) $(wildcard tools/tiny_model.py tools/tiny_model/*.py)
 	$(BIN)/python -m tools.tiny_model --out $(@D)
 	@touch $@
 
-demo: $(TINY) ## start everything, send pictures, stream the answers, stop
+demo: $(STAMP) ## start everything, send pictures, stream the answers, stop
 	$(BIN)/vlmq demo $(ARGS)
 
-up: $(TINY) ## start everything in the background and print the URLs
+up: $(STAMP) ## start everything in the background and print the URLs
 	$(BIN)/vlmq up --detach --port $(PORT) $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 down: $(STAMP) ## stop what `make up` started

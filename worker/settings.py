@@ -28,7 +28,7 @@ class WorkerSettings(FileSettings):
     table: ClassVar[str] = "worker"
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="VLMQ_WORKER_")
 
-    model: str = Field(default="vlmq-tiny", min_length=1, description="The model this worker serves.")
+    model: str = Field(default="vlmq-demo", min_length=1, description="The model this worker serves.")
     path: str = Field(default="", description="Checkpoint folder, instead of the model file's own.")
     gpu: str = Field(default="", description="CUDA_VISIBLE_DEVICES of the engine process; empty: as inherited.")
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="What is logged.")

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-MODEL = "vlmq-tiny"
+from tests.acceptance.system import MODEL
 
 
 def picture(width: int = 300, height: int = 200, colour: str = "steelblue", kind: str = "PNG") -> bytes:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +18,12 @@ import httpx2
 import psutil
 
 from jobs import connect
+from jobs.ports import WorkerStatus
 from jobs.settings import ServiceSettings
 
 DEADLINE_S = 90.0
+MODEL = "vlmq-tiny"
+"""The random checkpoint: fast, and its answers end where they are told to."""
 
 
 def eventually(what: str, condition: Callable[[], Any], within_s: float = DEADLINE_S, every_s: float = 0.05) -> Any:
@@ -160,13 +163,18 @@ class System:
         pool = connect.database(self.settings, pool_size=1)
         store = connect.job_store(pool)
         try:
-            alive = eventually("a heartbeat", lambda: [w for w in store.workers(self.settings.lease_s) if w.alive])
-            return dict(alive[-1].record.stats)
+            return dict(eventually("statistics", lambda: newest(store.workers(self.settings.lease_s))))
         finally:
             pool.close()
 
     def reader(self, job_id: str, after: int | None = None) -> "Reader":
         return Reader(self.url, job_id, after)
+
+
+def newest(workers: Sequence[WorkerStatus]) -> Mapping[str, Any]:
+    """What the last worker alive says of its engine; nothing before its engine has said anything."""
+    alive = [worker for worker in workers if worker.alive]
+    return alive[-1].record.stats if alive else {}
 
 
 class Reader:
@@ -249,6 +257,8 @@ def system(settings: ServiceSettings, folder: Path, **environment: str) -> Itera
         "VLMQ_BLOB_URL": settings.blob_url,
         "VLMQ_LEASE_S": str(settings.lease_s),
         "VLMQ_HEARTBEAT_S": str(settings.heartbeat_s),
+        "VLMQ_MODELS": MODEL,
+        "VLMQ_WORKER_MODEL": MODEL,
         "OMP_NUM_THREADS": "1",
     }
     it = System(settings, folder, base | environment)

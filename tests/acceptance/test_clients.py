@@ -3,8 +3,8 @@
 import openai
 import pytest
 
-from tests.acceptance.bodies import MODEL, chat, data_url, picture
-from tests.acceptance.system import System
+from tests.acceptance.bodies import chat, data_url, picture
+from tests.acceptance.system import MODEL, System
 
 pytestmark = pytest.mark.acceptance
 

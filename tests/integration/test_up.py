@@ -21,6 +21,7 @@ from cli.settings import ROOT, environment
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 CAT = ROOT / "cli" / "pictures" / "cat.jpg"
+WHERE = ("--port", "0", "--flower-port", "0", "--model", "vlmq-tiny")
 LONG = ("--max-tokens", "3900", "--temperature", "1")
 
 
@@ -51,7 +52,7 @@ class Up:
         self.output = folder.parent / f"{folder.name}.out"
         with self.output.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "cli.main", "up", "--folder", str(folder), "--port", "0", "--flower-port", "0"],
+                [*(sys.executable, "-m", "cli.main", "up", "--folder", str(folder)), *WHERE],
                 cwd=ROOT,
                 env={**environment(), "VLMQ_WORKER_PATH": str(checkpoint), "VLMQ_WORKER_GRACE_S": "2"},
                 stdout=out,
