@@ -89,8 +89,10 @@ def _submission(settings: ApiSettings, services: ServiceSettings, store: JobStor
         limits=Limits(
             max_messages=settings.max_messages,
             max_images=settings.max_images,
+            max_videos=settings.max_videos,
+            max_video_segments=settings.max_video_segments,
             max_text_chars=settings.max_text_chars,
-            media=MediaLimits(settings.max_image_bytes, settings.image_schemes),
+            media=MediaLimits(settings.max_image_bytes, settings.max_video_bytes, settings.image_schemes),
         ),
         max_deadline_s=settings.max_deadline_s,
         max_attempts=services.max_attempts,

@@ -40,7 +40,27 @@ class ImageContent(Wire):
     image_url: ImageUrl
 
 
-Content = Annotated[TextContent | ImageContent, Field(discriminator="type")]
+class VideoUrl(Wire):
+    """`url`: as an image's. The model sees `num_segments` frames from between `start` and `end`."""
+
+    url: Text
+    num_segments: Annotated[int, Field(gt=0, le=1024, description="Frames; default: the server's.")] | None = None
+    start: Annotated[float, Field(ge=0, le=1e6, description="Seconds of the video.")] | None = None
+    end: Annotated[float, Field(gt=0, le=1e6, description="Seconds of the video.")] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _in_order(self) -> "VideoUrl":
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise ValueError(f"'start' is {self.start:g}, not before 'end', which is {self.end:g}")
+        return self
+
+
+class VideoContent(Wire):
+    type: Literal["video_url"]
+    video_url: VideoUrl
+
+
+Content = Annotated[TextContent | ImageContent | VideoContent, Field(discriminator="type")]
 
 
 def _as_parts(content: Any) -> Any:
@@ -53,12 +73,12 @@ def _without_nulls(message: Any) -> Any:
 
 
 class ChatMessage(Wire):
-    """`content` is a string or a list of parts; only a user's message may have pictures."""
+    """`content` is a string or a list of parts; only a user's message may have pictures and videos."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[
         list[Content],
-        Field(min_length=1, json_schema_extra={"description": "A string, or parts of text and image_url."}),
+        Field(min_length=1, json_schema_extra={"description": "A string, or parts of text, image_url and video_url."}),
         BeforeValidator(_as_parts, json_schema_input_type=str | list[Content]),
     ]
 
@@ -119,6 +139,10 @@ class WorkBody(Wire):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     n: Annotated[int, AfterValidator(_only_one), Field(description="Only 1: one answer per request.")] = 1
     stop: Stops = Field(default_factory=list)
+    min_tokens: Annotated[
+        int, Field(ge=0, lt=2**31, description="Before so many tokens neither an end token nor a stop string ends it.")
+    ] = 0
+    ignore_eos: Annotated[bool, Field(description="Go on past the model's end tokens, up to `max_tokens`.")] = False
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = Field(default_factory=dict)
@@ -139,10 +163,8 @@ class WorkBody(Wire):
         both = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(both) > 1:
             raise ValueError("'max_tokens' and 'max_completion_tokens' differ; send one of them")
-    min_tokens: Annotated[
-        int, Field(ge=0, lt=2**31, description="Before so many tokens neither an end token nor a stop string ends it.")
-    ] = 0
-    ignore_eos: Annotated[bool, Field(description="Go on past the model's end tokens, up to `max_tokens`.")] = False
+        if self.token_limit is not None and self.min_tokens > self.token_limit:
+            raise ValueError(f"'min_tokens' is {self.min_tokens}, more than the {self.token_limit} tokens allowed")
         return self
 
     @property
@@ -163,8 +185,6 @@ class ChatBody(WorkBody):
         return self
 
 
-        if self.token_limit is not None and self.min_tokens > self.token_limit:
-            raise ValueError(f"'min_tokens' is {self.min_tokens}, more than the {self.token_limit} tokens allowed")
 class JobBody(WorkBody):
     """`POST /v1/jobs`."""
 

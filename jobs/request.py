@@ -26,7 +26,17 @@ class ImagePart(msgspec.Struct, frozen=True, tag="image"):
     detail: Literal["auto", "low", "high"] = "auto"
 
 
-Part = TextPart | ImagePart
+class VideoPart(msgspec.Struct, frozen=True, tag="video"):
+    """`source` as an image's. The model sees `num_segments` frames (None: the worker's default) from between `start`
+    and `end`, in seconds of the video (None: its own bounds)."""
+
+    source: str
+    num_segments: int | None = None
+    start: float | None = None
+    end: float | None = None
+
+
+Part = TextPart | ImagePart | VideoPart
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -66,7 +76,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
             part.source.removeprefix("blob:")
             for message in self.messages
             for part in message.parts
-            if isinstance(part, ImagePart) and part.source.startswith("blob:")
+            if isinstance(part, ImagePart | VideoPart) and part.source.startswith("blob:")
         )
     min_tokens: int = 0
     ignore_eos: bool = False

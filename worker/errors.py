@@ -2,7 +2,7 @@
 
 WorkerError
 ├── RequestRefused       the request can never run: the job ends `failed` with `code`
-│   └── MediaRefused     … because of one of its images (worker.media.errors)
+│   └── MediaRefused     … because of one of its images or videos (worker.media.errors)
 ├── MediaUnavailable     bytes cannot be had now: the job is given back
 ├── Stopped              the job was stopped while it was being prepared
 ├── EngineUnavailable    the engine process cannot be started
@@ -24,7 +24,12 @@ class RequestRefused(WorkerError):
 
 
 class MediaUnavailable(WorkerError):
-    """A media host or the blob store does not answer now; another attempt may succeed."""
+    """A media host or the blob store does not answer now; another attempt may succeed. `code` is what the job ends
+    with when none does."""
+
+    def __init__(self, message: str, code: str = "failed_to_download_image") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Stopped(WorkerError):

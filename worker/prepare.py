@@ -1,4 +1,4 @@
-"""From a request to what the engine runs: images loaded, decoded and cut in parallel, prompt built.
+"""From a request to what the engine runs: images and videos loaded, decoded and cut in parallel, prompt built.
 
 Stops early when the job's ending is decided meanwhile. Knows no store and no engine process.
 """
@@ -8,14 +8,17 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from jobs.request import ChatRequest, ImagePart
+from jobs.request import ChatRequest, ImagePart, VideoPart
 from worker.engine import generation
 from worker.engine.config import TilingConfig
-from worker.errors import Stopped
-from worker.media.errors import MediaCode, MediaRefused
+from worker.errors import MediaUnavailable, Stopped
+from worker.media.errors import MediaCode, MediaRefused, VideoCode
 from worker.media.image import ImageLimits, Picture, open_image
+from worker.media.segments import Segments
 from worker.media.sources import Sources
-from worker.prompt import Prompt, PromptBuilder, images_of, pieces_of
+from worker.media.video import Video, open_video
+from worker.media.video_limits import VideoLimits
+from worker.prompt import MediaPart, Prompt, PromptBuilder, media_of
 from worker.tiles import at_detail, cut, tile_count
 
 A = TypeVar("A")
@@ -24,7 +27,7 @@ B = TypeVar("B")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """`room` is how many tokens the answer may have."""
+    """`images` are the tiles of images and of frames. `room` is how many tokens the answer may have."""
 
     prompt: Prompt
     images: list[generation.Image]
@@ -42,18 +45,35 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
+    """`max_tiles` counts those of images and frames together; a frame is one. `segments` is how many frames of a video
+    are seen when the request does not say; `max_segments` the most it may ask for."""
+
     max_images: int
+    max_videos: int
     max_tiles: int
+    segments: int
+    max_segments: int
     image: ImageLimits
+    video: VideoLimits
+
+
+Opened = Picture | Video
 
 
 class Preparer:
-    """Thread-safe. `threads` images are worked on at a time, of all jobs together."""
+    """Thread-safe. `threads` images and videos are worked on at a time, of all jobs together."""
 
     def __init__(
-        self, sources: Sources, prompts: PromptBuilder, geometry: Geometry, limits: RequestLimits, threads: int
+        self,
+        images: Sources,
+        videos: Sources,
+        prompts: PromptBuilder,
+        geometry: Geometry,
+        limits: RequestLimits,
+        threads: int,
     ) -> None:
-        self._sources = sources
+        self._images = images
+        self._videos = videos
         self._prompts = prompts
         self._geometry = geometry
         self._limits = limits
@@ -61,13 +81,14 @@ class Preparer:
 
     def prepare(self, request: ChatRequest, ending: "Future[Any]") -> Prepared:
         """Raises RequestRefused, MediaUnavailable; Stopped as soon as `ending` is set."""
-        parts = images_of(request.messages)
-        self._check_count(len(parts))
-        pieces_of(request.messages)
-        pictures = self._all(self._open, parts, ending)
-        self._check_tiles(parts, pictures)
-        images = self._all(self._cut, list(zip(parts, pictures, strict=True)), ending)
-        prompt = self._prompts.build(request.messages, [image.tiles for image in images])
+        parts = media_of(request.messages)
+        self._check_count(parts)
+        opened = self._all(self._open, parts, ending)
+        self._check_tiles(parts, opened)
+        cuts = self._all(self._cut, list(zip(parts, opened, strict=True)), ending)
+        images = [image for pieces in cuts for image in pieces]
+        frames = [len(pieces) for part, pieces in zip(parts, cuts, strict=True) if isinstance(part, VideoPart)]
+        prompt = self._prompts.build(request.messages, [image.tiles for image in images], frames)
         return Prepared(prompt, images, self._prompts.room(prompt, request.max_tokens))
 
     def close(self) -> None:
@@ -85,30 +106,63 @@ class Preparer:
             raise Stopped
         return [future.result() for future in futures]
 
-    def _open(self, part: ImagePart) -> Picture:
-        return open_image(self._sources.load(part.source), self._limits.image)
+    def _open(self, part: MediaPart) -> Opened:
+        if isinstance(part, ImagePart):
+            return open_image(self._images.load(part.source), self._limits.image)
+        segments = Segments(part.num_segments or self._limits.segments, part.start, part.end)
+        return open_video(self._video_bytes(part.source), segments, self._limits.video)
 
-    def _cut(self, item: tuple[ImagePart, Picture]) -> generation.Image:
-        part, picture = item
-        return cut(picture.decode(), self._tiling(part), self._geometry.tile_size)
+    def _video_bytes(self, source: str) -> bytes:
+        try:
+            return self._videos.load(source)
+        except MediaRefused as exc:
+            raise exc.of_video() from exc
+        except MediaUnavailable as exc:
+            raise MediaUnavailable(str(exc), VideoCode.DOWNLOAD_FAILED.value) from exc
 
-    def _tiling(self, part: ImagePart) -> TilingConfig:
-        return at_detail(self._geometry.tiling, part.detail, self._geometry.max_tiles)
+    def _cut(self, item: tuple[MediaPart, Opened]) -> list[generation.Image]:
+        part, opened = item
+        pictures = [opened.decode()] if isinstance(opened, Picture) else opened.decode()
+        return [cut(picture, self._tiling(part), self._geometry.tile_size) for picture in pictures]
 
-    def _check_count(self, images: int) -> None:
-        if images > self._limits.max_images:
+    def _tiling(self, part: MediaPart) -> TilingConfig:
+        detail = part.detail if isinstance(part, ImagePart) else "low"
+        return at_detail(self._geometry.tiling, detail, self._geometry.max_tiles)
+
+    def _tiles(self, part: MediaPart, opened: Opened) -> int:
+        if isinstance(opened, Video):
+            return len(opened.indices)
+        return tile_count(opened.width, opened.height, self._tiling(part), self._geometry.tile_size)
+
+    def _check_count(self, parts: Sequence[MediaPart]) -> None:
+        limits = self._limits
+        images = sum(isinstance(part, ImagePart) for part in parts)
+        if images > limits.max_images:
             raise MediaRefused(
-                MediaCode.TOO_MANY, f"the request has {images} images; at most {self._limits.max_images} are allowed"
+                MediaCode.TOO_MANY, f"the request has {images} images; at most {limits.max_images} are allowed"
             )
+        if len(parts) - images > limits.max_videos:
+            raise MediaRefused(
+                VideoCode.TOO_MANY,
+                f"the request has {len(parts) - images} videos; at most {limits.max_videos} are allowed",
+            )
+        for part in parts:
+            if isinstance(part, VideoPart) and (part.num_segments or 0) > limits.max_segments:
+                raise MediaRefused(
+                    VideoCode.INVALID_BOUNDS,
+                    f"num_segments = {part.num_segments}: at most {limits.max_segments} frames of a video are seen",
+                )
 
-    def _check_tiles(self, parts: Sequence[ImagePart], pictures: Sequence[Picture]) -> None:
-        tiles = sum(
-            tile_count(picture.width, picture.height, self._tiling(part), self._geometry.tile_size)
-            for part, picture in zip(parts, pictures, strict=True)
+    def _check_tiles(self, parts: Sequence[MediaPart], opened: Sequence[Opened]) -> None:
+        """Before anything is decoded."""
+        tiles = [self._tiles(part, media) for part, media in zip(parts, opened, strict=True)]
+        frames = sum(count for part, count in zip(parts, tiles, strict=True) if isinstance(part, VideoPart))
+        if sum(tiles) <= self._limits.max_tiles:
+            return
+        images = sum(isinstance(part, ImagePart) for part in parts)
+        whose = [f"{images} images"] * bool(images) + [f"{frames} frames of videos"] * bool(frames)
+        raise MediaRefused(
+            VideoCode.TOO_LARGE if frames and not images else MediaCode.TOO_LARGE,
+            f"the request's {' and '.join(whose)} make {sum(tiles)} tiles, more than {self._limits.max_tiles}; "
+            'send fewer or smaller images, or with detail "low", or videos with a smaller num_segments',
         )
-        if tiles > self._limits.max_tiles:
-            raise MediaRefused(
-                MediaCode.TOO_LARGE,
-                f"the request's {len(parts)} images make {tiles} tiles, more than {self._limits.max_tiles}; "
-                'send fewer or smaller ones, or with detail "low"',
-            )

@@ -1,17 +1,20 @@
 """InternVL's prompt (template `internvl2_5`, ChatML): from messages to token ids with virtual ids for the tiles.
 
-`<image>` in a user's text is, by InternVL's convention, the place of the next image of that message; every other
-special token in anybody's text is plain text. Knows no pixels: it is told how many tiles each image has.
+`<image>` in a user's text is, by InternVL's convention, the place of the next image of that message, and `<video>`,
+in a message that has videos, the place of the next video; every other special token in anybody's text is plain text.
+Knows no pixels: it is told how many tiles each image and frame has.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jobs.request import ImagePart, Message, Role, TextPart
+from jobs.request import ImagePart, Message, Role, TextPart, VideoPart
 from worker.errors import RequestRefused
 from worker.tokenizer import ChatTokenizer
 
 PLACEHOLDER = "<image>"
+VIDEO_PLACEHOLDER = "<video>"
 DEFAULT_SYSTEM = (
     "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
 )
@@ -35,10 +38,11 @@ class Special:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The place of the request's next image."""
+    """The place of the request's next image or frame."""
 
 
 Piece = Text | Special | Slot
+MediaPart = ImagePart | VideoPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,57 +53,94 @@ class Prompt:
     image_tokens: int
 
 
-def images_of(messages: Sequence[Message]) -> list[ImagePart]:
-    """All images in the order of their places. Raises RequestRefused when some stand where none may be."""
+def media_of(messages: Sequence[Message]) -> list[MediaPart]:
+    """All images and videos in the order of their places. Raises RequestRefused when some stand where none may be, or
+    when placeholders and media of a message differ in number."""
     for message in messages:
-        if message.role is not Role.USER and any(isinstance(part, ImagePart) for part in message.parts):
+        kind = next((_kind(part) for part in message.parts if not isinstance(part, TextPart)), None)
+        if message.role is not Role.USER and kind is not None:
             raise RequestRefused(
-                "invalid_prompt", f"a {message.role.value} message has an image; only user messages may", "messages"
+                "invalid_prompt", f"a {message.role.value} message has {kind}; only user messages may", "messages"
             )
-    return [part for message in messages for part in message.parts if isinstance(part, ImagePart)]
+    return [place for message in messages for place in _layout(message, 0) if not isinstance(place, str)]
 
 
-def pieces_of(messages: Sequence[Message], system: str = DEFAULT_SYSTEM) -> list[Piece]:
-    """The whole conversation up to the assistant's turn. Raises RequestRefused when placeholders and images of a
-    message differ in number."""
+def pieces_of(messages: Sequence[Message], frames: Sequence[int] = (), system: str = DEFAULT_SYSTEM) -> list[Piece]:
+    """The whole conversation up to the assistant's turn. `frames` has one count per video, in the order of
+    `media_of`. Raises RequestRefused when placeholders and media of a message differ in number."""
     turns: list[tuple[str, list[Piece]]] = []
     if not messages or messages[0].role is not Role.SYSTEM:
         turns.append(("system", [Text(system)]))
     images = 0
+    counts = iter(frames)
     for message in messages:
-        parts = [part for part in message.parts if isinstance(part, ImagePart)]
-        text = "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
-        body: list[Piece] = _user(text, len(parts), images) if message.role is Role.USER else [Text(text)]
+        body = [piece for place in _layout(message, images) for piece in _pieces(place, counts)]
         turns.append((message.role.value, body))
-        images += len(parts)
+        images += sum(isinstance(part, ImagePart) for part in message.parts)
     pieces: list[Piece] = []
     for role, body in turns:
         pieces += [Special(_START), Text(f"{role}\n"), *body, Special(_END), Text("\n")]
     return [*pieces, Special(_START), Text("assistant\n")]
 
 
-def _user(text: str, images: int, before: int) -> list[Piece]:
-    """A user's text with a slot at each placeholder. `before` images stand in earlier messages: numbering goes on."""
-    found = text.count(PLACEHOLDER)
-    if found == 0:
-        text = _placeholders(images, before) + text
-    elif found != images:
+def _layout(message: Message, before: int) -> list[str | MediaPart]:
+    """A message's text with its media in their places. Media without placeholders stand in front of the text, in the
+    order of the parts; `before` images stand in earlier messages: numbering goes on."""
+    text = "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
+    images = [part for part in message.parts if isinstance(part, ImagePart)]
+    videos = [part for part in message.parts if isinstance(part, VideoPart)]
+    if message.role is not Role.USER:
+        return [text]
+    places: dict[str, list[MediaPart]] = {}
+    if _counted(text, PLACEHOLDER, len(images), "image(s)"):
+        places[PLACEHOLDER] = [*images]
+    if videos and _counted(text, VIDEO_PLACEHOLDER, len(videos), "video(s)"):
+        places[VIDEO_PLACEHOLDER] = [*videos]
+    layout: list[str | MediaPart] = []
+    for part in message.parts:
+        placeholder = PLACEHOLDER if isinstance(part, ImagePart) else VIDEO_PLACEHOLDER
+        if isinstance(part, TextPart) or placeholder in places:
+            continue
+        if isinstance(part, ImagePart) and len(images) > 1:
+            before += 1
+            layout.append(f"Image-{before}: ")
+        layout += [part, "\n"]
+    if not places:
+        return [*layout, text]
+    for word in re.split(f"({'|'.join(places)})", text):
+        layout.append(places[word].pop(0) if word in places else word)
+    return layout
+
+
+def _counted(text: str, placeholder: str, media: int, name: str) -> bool:
+    """Whether the text says where the media stand."""
+    found = text.count(placeholder)
+    if found not in (0, media):
         raise RequestRefused(
             "invalid_prompt",
-            f"a user message has {found} {PLACEHOLDER} placeholder(s) in its text and {images} image(s)",
+            f"a user message has {found} {placeholder} placeholder(s) in its text and {media} {name}",
             "messages",
         )
-    first, *others = text.split(PLACEHOLDER)
-    pieces: list[Piece] = [Text(first)]
-    for other in others:
-        pieces += [Slot(), Text(other)]
-    return pieces
+    return found > 0
 
 
-def _placeholders(images: int, before: int) -> str:
-    if images == 1:
-        return f"{PLACEHOLDER}\n"
-    return "".join(f"Image-{before + k + 1}: {PLACEHOLDER}\n" for k in range(images))
+def _pieces(place: str | MediaPart, frames: Iterator[int]) -> list[Piece]:
+    """A video is its frames, each in a numbered line."""
+    match place:
+        case str():
+            return [Text(place)]
+        case ImagePart():
+            return [Slot()]
+        case VideoPart():
+            return [piece for k in range(next(frames)) for piece in _frame(k)]
+
+
+def _frame(k: int) -> tuple[Piece, Piece]:
+    return Text(f"\nFrame{k + 1}: " if k else "Frame1: "), Slot()
+
+
+def _kind(part: MediaPart) -> str:
+    return "an image" if isinstance(part, ImagePart) else "a video"
 
 
 class PromptBuilder:
@@ -120,13 +161,13 @@ class PromptBuilder:
         self._system = system
         self._special = {name: tokenizer.id_of(name) for name in (_START, _END, _IMAGE_START, _IMAGE_END)}
 
-    def build(self, messages: Sequence[Message], tiles: Sequence[int]) -> Prompt:
-        """`tiles` has one count per image, in order. Raises RequestRefused: `context_length_exceeded` when no room
-        for an answer is left."""
+    def build(self, messages: Sequence[Message], tiles: Sequence[int], frames: Sequence[int] = ()) -> Prompt:
+        """`tiles` has one count per image and per frame, `frames` one per video, both in the order of `media_of`.
+        Raises RequestRefused: `context_length_exceeded` when no room for an answer is left."""
         ids = list(self._tokenizer.start_ids)
         virtual = self._vocab_size
         counts = iter(tiles)
-        for piece in _joined(pieces_of(messages, self._system)):
+        for piece in _joined(pieces_of(messages, frames, self._system)):
             match piece:
                 case Text(text):
                     ids += self._tokenizer.encode(text)

@@ -22,7 +22,6 @@ from worker.engine_process import Sink
 from worker.errors import MediaUnavailable, RequestRefused, Stopped
 from worker.generation_of import generation_of, stop_ids_of
 from worker.live_job import Ending, EndKind, LiveJob, LiveJobs
-from worker.media.errors import MediaCode
 from worker.prepare import Prepared, Preparer
 from worker.publisher import Publisher
 from worker.transcript import Transcript
@@ -141,7 +140,7 @@ class JobRunner:
         except RequestRefused as exc:
             return failed(exc.code, str(exc), exc.param, live.tokens)
         except MediaUnavailable as exc:
-            return self._without_media(live, str(exc))
+            return self._without_media(live, exc)
         except Exception as exc:
             log.exception("attempt broke", extra={"action": "attempt_broke", "job_id": live.id})
             return GiveBack(AttemptEnd.WORKER_ERROR, f"{type(exc).__name__}: {exc}")
@@ -208,15 +207,15 @@ class JobRunner:
     def _on_tokens(self, live: LiveJob, tokens: list[Token]) -> None:
         self._publisher.add(live.id, live.attempt, tokens)
 
-    def _without_media(self, live: LiveJob, detail: str) -> Verdict:
+    def _without_media(self, live: LiveJob, exc: MediaUnavailable) -> Verdict:
         """The last attempt says what was wrong; an earlier one gives the host a moment and the job another try."""
         job = live.job
         if job.losses + 1 >= job.max_attempts:
-            return failed(MediaCode.DOWNLOAD_FAILED.value, detail, "messages", live.tokens)
+            return failed(exc.code, str(exc), "messages", live.tokens)
         wait({live.ending}, self._media_backoff_s * 2**job.losses)
         if live.ending.done():
             return verdict_of(live.ending.result(), live, None)
-        return GiveBack(AttemptEnd.MEDIA_UNAVAILABLE, detail)
+        return GiveBack(AttemptEnd.MEDIA_UNAVAILABLE, str(exc))
 
     def _close(self, live: LiveJob, verdict: Verdict) -> None:
         """Row first, then the log."""

@@ -14,7 +14,7 @@ from jobs import connect
 from jobs.control import control_channel
 from jobs.database import Database
 from jobs.errors import StoreUnavailable
-from jobs.ports import JobStore, WorkerRecord
+from jobs.ports import Blobs, JobStore, WorkerRecord
 from jobs.queue import CeleryQueue
 from jobs.settings import ServiceSettings
 from worker.control_listener import ControlListener
@@ -26,6 +26,7 @@ from worker.heartbeat import Heartbeat
 from worker.live_job import EndKind, LiveJobs
 from worker.media.image import ImageLimits
 from worker.media.sources import Sources
+from worker.media.video_limits import VideoLimits
 from worker.partials import Partials
 from worker.prepare import Geometry, Preparer, RequestLimits
 from worker.prompt import DEFAULT_SYSTEM, STOP_TOKENS, PromptBuilder
@@ -132,7 +133,7 @@ def boot(
     tokenizer = ChatTokenizer.load(model.path)
     engine = _engine(settings, model, on_given_up)
     ready = engine.start()
-    preparer = _preparer(settings, model, Sources.of(settings, connect.blobs(services)), tokenizer, ready)
+    preparer = _preparer(settings, model, connect.blobs(services), tokenizer, ready)
     live_jobs = LiveJobs()
     store = connect.job_store(lines.database, _PATIENCE_S)
     publisher = Publisher(connect.event_log(services, lines.redis), settings.flush_ms / 1000)
@@ -179,7 +180,7 @@ def _engine(settings: WorkerSettings, model: ModelSettings, on_given_up: Callabl
 
 
 def _preparer(
-    settings: WorkerSettings, model: ModelSettings, sources: Sources, tokenizer: ChatTokenizer, ready: Ready
+    settings: WorkerSettings, model: ModelSettings, blobs: Blobs, tokenizer: ChatTokenizer, ready: Ready
 ) -> Preparer:
     checkpoint = load_config(model.path)
     prompts = PromptBuilder(
@@ -189,11 +190,25 @@ def _preparer(
         ready.context_length,
         DEFAULT_SYSTEM if model.system_prompt is None else model.system_prompt,
     )
-    image = ImageLimits(settings.max_image_pixels, settings.exif_orientation)
+    limits = RequestLimits(
+        max_images=settings.max_images,
+        max_videos=settings.max_videos,
+        max_tiles=settings.max_request_tiles,
+        segments=settings.video_segments,
+        max_segments=settings.max_video_segments,
+        image=ImageLimits(settings.max_image_pixels, settings.exif_orientation),
+        video=VideoLimits(
+            max_pixels=settings.max_video_pixels,
+            max_duration_s=settings.max_video_s,
+            max_frames=settings.max_video_frames,
+            decode_s=settings.video_decode_s,
+        ),
+    )
     return Preparer(
-        sources,
+        Sources.of(settings, blobs, settings.max_image_bytes),
+        Sources.of(settings, blobs, settings.max_video_bytes),
         prompts,
         Geometry(checkpoint.tiling, checkpoint.vision.image_size, model.max_tiles),
-        RequestLimits(settings.max_images, settings.max_request_tiles, image),
+        limits,
         threads=model.slots + SPARE_THREADS,
     )

@@ -44,20 +44,38 @@ class WorkerSettings(FileSettings):
     engine_restarts: int = Field(default=3, ge=0, description="Failed starts in a row after which the worker exits.")
 
     max_images: int = Field(default=32, ge=0, description="Images per request.")
-    max_request_tiles: int = Field(default=64, ge=1, description="Tiles of all images of a request together.")
+    max_request_tiles: int = Field(
+        default=64, ge=1, description="Tiles of all images and frames of a request together; a frame is one."
+    )
     max_image_bytes: int = Field(default=20 * MIB, ge=1, description="Bytes of one encoded image.")
     max_image_pixels: int = Field(default=50_000_000, ge=1, description="Width times height of one image.")
+    max_videos: int = Field(default=4, ge=0, description="Videos per request.")
+    video_segments: int = Field(default=8, ge=1, description="Frames seen of a video, unless the request says.")
+    max_video_segments: int = Field(default=32, ge=1, description="Frames of one video that a request may ask for.")
+    max_video_bytes: int = Field(default=40 * MIB, ge=1, description="Bytes of one encoded video.")
+    max_video_pixels: int = Field(default=8_900_000, ge=1, description="Width times height of one frame.")
+    max_video_frames: int = Field(default=36_000, ge=1, description="Frames of a video, seen or not.")
+    max_video_s: float = Field(default=1200.0, gt=0, description="Duration of a video.")
+    video_decode_s: float = Field(default=30.0, gt=0, description="Time that decoding one video may take.")
     exif_orientation: bool = Field(default=True, description="Turn pictures as their EXIF orientation says.")
 
     connect_timeout_s: float = Field(default=5.0, gt=0, description="Resolving and connecting to a media host.")
     read_timeout_s: float = Field(default=10.0, gt=0, description="Silence of a media host.")
-    fetch_timeout_s: float = Field(default=20.0, gt=0, description="One image from first look-up to last byte.")
-    max_redirects: int = Field(default=3, ge=0, description="Redirects that are followed for one image.")
-    media_ports: Names = Field(default=("80", "443"), description="Ports that image URLs may name.")
+    fetch_timeout_s: float = Field(default=20.0, gt=0, description="One file from first look-up to last byte.")
+    max_redirects: int = Field(default=3, ge=0, description="Redirects that are followed for one file.")
+    media_ports: Names = Field(default=("80", "443"), description="Ports that media URLs may name.")
     allowed_file_roots: Names = Field(default=(), description="Folders that file:// URLs may read.")
     allowed_private_hosts: Names = Field(
         default=(), description="Hosts (host or host:port) that may have private addresses and other ports."
     )
+
+    @model_validator(mode="after")
+    def _default_segments_are_allowed(self) -> Self:
+        if self.video_segments > self.max_video_segments:
+            raise ValueError(
+                f"video_segments = {self.video_segments} is more than max_video_segments = {self.max_video_segments}"
+            )
+        return self
 
 
 class MaintenanceSettings(FileSettings):

@@ -15,8 +15,8 @@ from jobs.request import ImagePart, Message, Role, TextPart
 
 pytestmark = pytest.mark.unit
 
-MEDIA = MediaLimits(max_image_bytes=300, schemes=("data", "https", "http", "file"))
-LIMITS = Limits(max_messages=4, max_images=3, max_text_chars=100, media=MEDIA)
+MEDIA = MediaLimits(max_image_bytes=300, max_video_bytes=600, schemes=("data", "https", "http", "file"))
+LIMITS = Limits(max_messages=4, max_images=3, max_videos=2, max_video_segments=16, max_text_chars=100, media=MEDIA)
 PICTURE = b"\x89PNG not really"
 DIGEST = hashlib.sha256(PICTURE).hexdigest()
 

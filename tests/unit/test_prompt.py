@@ -6,7 +6,7 @@ import pytest
 
 from jobs.request import ImagePart, Message, Role, TextPart
 from worker.errors import RequestRefused
-from worker.prompt import DEFAULT_SYSTEM, PromptBuilder, Slot, images_of, pieces_of
+from worker.prompt import DEFAULT_SYSTEM, PromptBuilder, Slot, media_of, pieces_of
 from worker.tokenizer import ChatTokenizer, TokenizerError
 
 pytestmark = pytest.mark.unit
@@ -129,7 +129,7 @@ def test_placeholder_in_an_assistant_message_is_plain_text():
 
 def test_image_outside_a_user_message_is_refused():
     with pytest.raises(RequestRefused, match="system message has an image"):
-        images_of([Message(Role.SYSTEM, (ImagePart("blob:x"),)), user("x")])
+        media_of([Message(Role.SYSTEM, (ImagePart("blob:x"),)), user("x")])
 
 
 def test_prompt_that_leaves_no_room_is_refused_with_the_numbers(tokenizer):

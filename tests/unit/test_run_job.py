@@ -30,6 +30,7 @@ from worker.media.files import FileRoots
 from worker.media.image import ImageLimits
 from worker.media.network import HostRule
 from worker.media.sources import Sources
+from worker.media.video_limits import VideoLimits
 from worker.prepare import Geometry, Preparer, RequestLimits
 from worker.prompt import PromptBuilder
 from worker.publisher import Publisher
@@ -130,9 +131,18 @@ def bench(tokenizer: ChatTokenizer, tmp_path: Path) -> Iterator[Bench]:
     sources = Sources(blobs, FileRoots([], 1000), fetcher, 1_000_000)
     preparer = Preparer(
         sources,
+        sources,
         PromptBuilder(tokenizer, VOCAB, 16, 4096),
         Geometry(TilingConfig(1, 12, True), 112),
-        RequestLimits(max_images=2, max_tiles=14, image=ImageLimits(1_000_000)),
+        RequestLimits(
+            max_images=2,
+            max_videos=1,
+            max_tiles=14,
+            segments=8,
+            max_segments=12,
+            image=ImageLimits(1_000_000),
+            video=VideoLimits(max_pixels=1_000_000, max_duration_s=60, max_frames=1000, decode_s=30),
+        ),
         threads=2,
     )
     identity = Identity("me", "tiny", Detokenizers(tokenizer), (tokenizer.id_of("<|im_end|>"),))
@@ -168,16 +178,6 @@ def test_stop_string_ends_the_answer_and_frees_the_slot(bench):
     assert bench.engine.cancelled == [f"{job.id}:1"]
 
 
-def test_bell_without_a_waiting_job_does_nothing(bench):
-    bench.runner.answer("job_gone")
-    assert bench.engine.submitted == []
-
-
-def test_bell_runs_the_next_job_whichever_it_named(bench):
-    first, second = bench.submit(), bench.submit()
-    bench.engine.script = bench.ids("abcdefgh")[:8]
-
-
 def test_min_tokens_reaches_the_engine_and_keeps_stop_strings_quiet(bench):
     bench.engine.script = ids = bench.ids("one two three four")
     job = bench.run(bench.submit(stop=("two", "four"), min_tokens=len(bench.ids("one two")), max_tokens=len(ids)))
@@ -195,6 +195,16 @@ def test_answer_that_ignores_the_end_token_goes_on_past_it_in_every_attempt(benc
     job = bench.run(job_id)
     assert (job.state, [t.id for t in job.tokens]) == (JobState.INCOMPLETE, ids)
     assert bench.engine.submitted[0].stop_ids == []
+
+
+def test_bell_without_a_waiting_job_does_nothing(bench):
+    bench.runner.answer("job_gone")
+    assert bench.engine.submitted == []
+
+
+def test_bell_runs_the_next_job_whichever_it_named(bench):
+    first, second = bench.submit(), bench.submit()
+    bench.engine.script = bench.ids("abcdefgh")[:8]
     bench.runner.answer(second)
     assert bench.store.get(first).state.terminal
     assert bench.store.get(second).state is JobState.QUEUED

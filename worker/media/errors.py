@@ -1,4 +1,4 @@
-"""The one table of what can be wrong with an image: OpenAI's error codes and when each is used."""
+"""The tables of what can be wrong with an image (OpenAI's codes) and with a video (the same, by analogy)."""
 
 from enum import StrEnum
 
@@ -31,8 +31,35 @@ class MediaCode(StrEnum):
     """More images than a request may have."""
 
 
-class MediaRefused(RequestRefused):
-    """An image that can never be used."""
+class VideoCode(StrEnum):
+    """Names that MediaCode has too mean the same of a video."""
 
-    def __init__(self, code: MediaCode, message: str) -> None:
+    INVALID_VIDEO = "invalid_video"
+    """No video, or one without pictures, or with a frame rate or times that make no sense."""
+    INVALID_URL = "invalid_video_url"
+    UNSUPPORTED_TYPE = "unsupported_video_media_type"
+    """A container or a codec that is not accepted."""
+    EMPTY_FILE = "empty_video_file"
+    FILE_TOO_LARGE = "video_file_too_large"
+    TOO_LARGE = "video_too_large"
+    """More pixels, frames, seconds, or more tiles together with the images, than allowed."""
+    PARSE_ERROR = "video_parse_error"
+    DOWNLOAD_FAILED = "failed_to_download_video"
+    FILE_NOT_FOUND = "video_file_not_found"
+    TOO_MANY = "too_many_videos"
+    TOO_SLOW = "video_decode_timeout"
+    """Decoding took longer than allowed."""
+    INVALID_BOUNDS = "invalid_video_bounds"
+    """`start` or `end` lie outside the video, or more frames are asked for than allowed."""
+
+
+class MediaRefused(RequestRefused):
+    """An image or a video that can never be used."""
+
+    def __init__(self, code: MediaCode | VideoCode, message: str) -> None:
         super().__init__(code.value, message, param="messages")
+        self.media_code = code
+
+    def of_video(self) -> "MediaRefused":
+        """The same fault of a video's bytes, which are fetched as an image's are."""
+        return MediaRefused(VideoCode[self.media_code.name], str(self))

@@ -1,4 +1,4 @@
-"""Fetches one image over http or https: pinned addresses, redirects by hand, bounded bytes and time.
+"""Fetches one file over http or https: pinned addresses, redirects by hand, bounded bytes and time.
 
 Proxies named in the environment are not used: they would decide where a request goes.
 """
@@ -18,7 +18,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRY_AGAIN = frozenset({408, 425, 429})
 _HEADERS = [
     ("User-Agent", "vlmq"),
-    ("Accept", "image/*"),
+    ("Accept", "image/*, video/*"),
     ("Accept-Encoding", "identity"),
     ("Connection", "close"),
 ]
@@ -61,11 +61,11 @@ class Fetcher:
         try:
             target = httpx2.URL(url)
         except httpx2.InvalidURL as exc:
-            raise MediaRefused(MediaCode.INVALID_URL, f"image URL {url!r}: {exc}") from exc
+            raise MediaRefused(MediaCode.INVALID_URL, f"URL {url!r}: {exc}") from exc
         if target.scheme not in _PORTS or not target.host:
-            raise MediaRefused(MediaCode.INVALID_URL, f"image URL {url!r} is not http://host/… or https://host/…")
+            raise MediaRefused(MediaCode.INVALID_URL, f"URL {url!r} is not http://host/… or https://host/…")
         if target.userinfo:
-            raise MediaRefused(MediaCode.INVALID_URL, f"image URL with a user name at {target.host!r} is not accepted")
+            raise MediaRefused(MediaCode.INVALID_URL, f"a URL with a user name at {target.host!r} is not accepted")
         self._rule.check_port(target.host, target.port or _PORTS[target.scheme])
         return target
 
@@ -97,7 +97,7 @@ class Fetcher:
         except httpcore2.RemoteProtocolError as exc:
             raise MediaUnavailable(f"{_place(target)} broke off: {exc}") from exc
         except httpcore2.LocalProtocolError as exc:
-            raise MediaRefused(MediaCode.INVALID_URL, f"image URL {str(target)!r}: {exc}") from exc
+            raise MediaRefused(MediaCode.INVALID_URL, f"URL {str(target)!r}: {exc}") from exc
 
     def _take(self, response: httpcore2.Response, target: httpx2.URL) -> bytes | str:
         headers = {name.lower(): value for name, value in response.headers}
@@ -107,7 +107,7 @@ class Fetcher:
         if status >= 500 or status in _TRY_AGAIN:
             raise MediaUnavailable(f"{_place(target)} answered {status}")
         if status != 200:
-            raise MediaRefused(MediaCode.DOWNLOAD_FAILED, f"{_place(target)} answered {status} for the image")
+            raise MediaRefused(MediaCode.DOWNLOAD_FAILED, f"{_place(target)} answered {status}")
         if headers.get(b"content-encoding", b"identity") != b"identity":
             encoding = headers[b"content-encoding"].decode("latin-1")
             raise MediaRefused(MediaCode.DOWNLOAD_FAILED, f"{_place(target)} sent Content-Encoding {encoding!r}")
@@ -126,7 +126,7 @@ class Fetcher:
 
     def _too_large(self, target: httpx2.URL) -> MediaRefused:
         return MediaRefused(
-            MediaCode.FILE_TOO_LARGE, f"the image at {_place(target)} has more than {self._limits.max_bytes} bytes"
+            MediaCode.FILE_TOO_LARGE, f"the file at {_place(target)} has more than {self._limits.max_bytes} bytes"
         )
 
 

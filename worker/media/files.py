@@ -1,4 +1,4 @@
-"""Reads `file://` images, only below folders that the operator names, however links and renames play."""
+"""Reads `file://` media, only below folders that the operator names, however links and renames play."""
 
 import os
 import stat
@@ -27,7 +27,7 @@ class FileRoots:
             real = path.resolve()
             root = next((r for r in self._roots if real.is_relative_to(r)), None)
             if root is None:
-                raise MediaRefused(MediaCode.INVALID_URL, f"{url!r} is outside the folders that images may come from")
+                raise MediaRefused(MediaCode.INVALID_URL, f"{url!r} is outside the folders that media may come from")
             return self._read(root, real.relative_to(root).parts, url)
         except (OSError, RuntimeError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) else "a loop of links"

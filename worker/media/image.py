@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 from worker.media.errors import MediaCode, MediaRefused
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", *(name for name in ("WEBP", "AVIF") if features.check(name.lower())))
-_FAULTS = (
+FAULTS = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError),
     *(NotImplementedError, MemoryError, struct.error, zlib.error),
 )
@@ -48,8 +48,8 @@ class Picture:
         try:
             self._image.load()
             turned = ImageOps.exif_transpose(self._image) if self._turn else self._image
-            return _to_rgb(turned)
-        except _FAULTS as exc:
+            return to_rgb(turned)
+        except FAULTS as exc:
             raise MediaRefused(MediaCode.PARSE_ERROR, f"the {self._image.format} image is damaged: {exc}") from exc
         finally:
             self._image.close()
@@ -70,12 +70,12 @@ def open_image(data: bytes, limits: ImageLimits) -> Picture:
             )
     except UnidentifiedImageError as exc:
         raise _unidentified(data) from exc
-    except _FAULTS as exc:
+    except FAULTS as exc:
         raise MediaRefused(MediaCode.INVALID_FORMAT, f"the image's header is wrong: {exc}") from exc
     try:
         # In some formats the orientation stands behind the pixels.
         return Picture(image, limits.exif_orientation)
-    except _FAULTS as exc:
+    except FAULTS as exc:
         raise MediaRefused(MediaCode.PARSE_ERROR, f"the {image.format} image is damaged: {exc}") from exc
 
 
@@ -92,7 +92,8 @@ def _unidentified(data: bytes) -> MediaRefused:
     return MediaRefused(MediaCode.INVALID_IMAGE, f"the {len(data)} bytes are no image; accepted: {accepted}")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Of a decoded image of any mode; transparent pixels become white."""
     if image.mode.startswith("I"):
         return _scaled(image).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:

@@ -60,7 +60,7 @@ class HostRule:
         if port not in self.ports and not self.trusts(host, port):
             allowed = ", ".join(str(p) for p in sorted(self.ports))
             raise MediaRefused(
-                MediaCode.INVALID_URL, f"port {port} of {host!r} is not allowed for images; allowed: {allowed}"
+                MediaCode.INVALID_URL, f"port {port} of {host!r} is not allowed for media; allowed: {allowed}"
             )
 
     def check_addresses(self, host: str, port: int, addresses: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""From an image's reference to its encoded bytes, by the reference's scheme."""
+"""From a medium's reference to its encoded bytes, by the reference's scheme."""
 
 from typing import Protocol, Self
 
@@ -27,17 +27,18 @@ class Sources:
         self._max_bytes = max_bytes
 
     @classmethod
-    def of(cls, settings: WorkerSettings, blobs: BlobReader) -> Self:
+    def of(cls, settings: WorkerSettings, blobs: BlobReader, max_bytes: int) -> Self:
+        """For files of at most so many bytes."""
         limits = FetchLimits(
-            max_bytes=settings.max_image_bytes,
+            max_bytes=max_bytes,
             max_redirects=settings.max_redirects,
             connect_s=settings.connect_timeout_s,
             read_s=settings.read_timeout_s,
             total_s=settings.fetch_timeout_s,
         )
         rule = HostRule.of(settings.media_ports, settings.allowed_private_hosts)
-        files = FileRoots(settings.allowed_file_roots, settings.max_image_bytes)
-        return cls(blobs, files, Fetcher(rule, limits), settings.max_image_bytes)
+        files = FileRoots(settings.allowed_file_roots, max_bytes)
+        return cls(blobs, files, Fetcher(rule, limits), max_bytes)
 
     def load(self, source: str) -> bytes:
         """`blob:<sha256>`, `http(s)://…` or `file://…`. Raises MediaRefused, MediaUnavailable."""
@@ -49,9 +50,9 @@ class Sources:
         elif scheme in ("http", "https"):
             data = self._fetcher.fetch(source)
         else:
-            raise MediaRefused(MediaCode.INVALID_URL, f"images cannot come from {scheme[:40]!r} URLs")
+            raise MediaRefused(MediaCode.INVALID_URL, f"media cannot come from {scheme[:40]!r} URLs")
         if not data:
-            raise MediaRefused(MediaCode.EMPTY_FILE, f"the image {source[:200]!r} has no bytes")
+            raise MediaRefused(MediaCode.EMPTY_FILE, f"the file {source[:200]!r} has no bytes")
         return data
 
     def _blob(self, digest: str) -> bytes:
@@ -62,7 +63,5 @@ class Sources:
         except BlobsUnavailable as exc:
             raise MediaUnavailable(str(exc)) from exc
         if len(data) > self._max_bytes:
-            raise MediaRefused(
-                MediaCode.FILE_TOO_LARGE, f"the image has {len(data)} bytes, more than {self._max_bytes}"
-            )
+            raise MediaRefused(MediaCode.FILE_TOO_LARGE, f"the file has {len(data)} bytes, more than {self._max_bytes}")
         return data
