@@ -15,12 +15,12 @@ from worker.engine.generation import EngineStats, Generation, TokenOutput
 from worker.engine.messages import Cancel, Fatal, FromEngine, Loading, Outputs, Ready, Refused, Stats, Submit
 from worker.engine_link import EngineLink, LinkClosed
 from worker.errors import EngineUnavailable
+from worker.loading import LoadingReport
 from worker.settings import EngineCommand
 
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.5
-_TELL_EVERY_S = 1.0
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
 _STOP_S = 5.0
@@ -72,7 +72,7 @@ class EngineProcess:
         self._failure: str | None = None
         self._closing = threading.Event()
         self._heard = time.monotonic()
-        self._told = self._heard
+        self._loading = LoadingReport()
         # The child is tied to this thread, which therefore lives as long as the worker.
         self._thread = threading.Thread(target=self._supervise, name="engine", daemon=True)
 
@@ -156,6 +156,7 @@ class EngineProcess:
             return False, str(exc)
         with self._lock:
             self._link = link
+        self._loading = LoadingReport()
         detail = ""
         try:
             while not self._closing.is_set():
@@ -200,7 +201,7 @@ class EngineProcess:
             case Stats(stats):
                 self._stats = stats
             case Loading(done, what):
-                self._on_loading(done, what)
+                self._loading.tell(done, what)
             case Ready():
                 self._on_ready(message, link)
             case Refused(generation_id, code, text):
@@ -224,12 +225,6 @@ class EngineProcess:
         elif output.finish is None:
             # Its cancel overtook its submit.
             link.send(Cancel(output.id))
-
-    def _on_loading(self, done: float, what: str) -> None:
-        """Large checkpoints load for minutes, small ones in an instant: told at most once a second."""
-        if self._heard >= self._told + _TELL_EVERY_S:
-            self._told = self._heard
-            log.info("engine loads: %3.0f %% %s", 100 * done, what, extra={"action": "engine_loading"})
 
     def _on_ready(self, ready: Ready, link: EngineLink) -> None:
         log.info("engine serves on %s", ready.device, extra={"action": "engine_ready"})

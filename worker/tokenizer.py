@@ -32,7 +32,7 @@ class ChatTokenizer:
         try:
             definition = json.loads(file.read_text(encoding="utf-8"))
         except OSError as exc:
-            raise TokenizerError(f"{file}: {exc.strerror}; the checkpoint needs a tokenizer.json") from exc
+            raise TokenizerError(f"{file}: {exc.strerror}; {_remedy(checkpoint)}") from exc
         except json.JSONDecodeError as exc:
             raise TokenizerError(f"{file}: {exc}") from exc
         return cls(definition)
@@ -51,3 +51,9 @@ class ChatTokenizer:
     def ids_of(self, tokens: Iterable[str]) -> list[int]:
         """The ids of those that exist."""
         return [int(found) for token in tokens if (found := self.whole.token_to_id(token)) is not None]
+
+
+def _remedy(checkpoint: Path) -> str:
+    if any((checkpoint / name).exists() for name in ("tokenizer.model", "vocab.json")):
+        return f"write it once from the older files: python -m tools.tokenizer_json {checkpoint}"
+    return "the checkpoint needs a tokenizer.json"
