@@ -92,7 +92,7 @@ REQUEST_FAULTS = frozenset(
         "image_file_not_found", "image_content_policy_violation", "too_many_images", "too_many_videos", "invalid_video",
         "invalid_video_url", "unsupported_video_media_type", "empty_video_file", "video_file_too_large",
         "video_too_large", "video_parse_error", "failed_to_download_video", "video_file_not_found",
-        "video_decode_timeout", "invalid_video_bounds",
+        "invalid_json_schema", "video_decode_timeout", "invalid_video_bounds",
     }
 )  # fmt: skip
 """Codes of failed jobs that another try of the same request would get again."""

@@ -8,7 +8,6 @@ from api.errors import Unsupported
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     # Asking for what happens anyway changes nothing. `store: false`: there are no stored completions here; the job's
     # row lives until its retention ends, whichever way it was asked for.
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "tool_choice": ("none",),
     "store": (False,),
@@ -16,7 +15,6 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 }
 
 REFUSED: dict[str, str] = {
-    "response_format": "answers are plain text",
     "modalities": "answers are text only",
     "tools": "the model calls no tools",
     "tool_choice": "the model calls no tools",

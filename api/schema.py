@@ -3,24 +3,14 @@
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from api.errors import ApiError
 from api.refused import refuse_unsupported, supported
+from api.response_format import ResponseFormat, TextFormat
+from api.wire import Text, Wire, no_nul
 
-
-def _no_nul(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("must not contain the character U+0000")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_no_nul)]
 Count = Annotated[int, Field(gt=0, lt=2**31)]
-
-
-class Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class TextContent(Wire):
@@ -106,14 +96,14 @@ def _only_one(n: int) -> int:
     return n
 
 
-StopText = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_no_nul)]
+StopText = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(no_nul)]
 Stops = Annotated[
     list[StopText],
     Field(max_length=4),
     BeforeValidator(_as_stops, json_schema_input_type=str | list[StopText]),
 ]
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_no_nul)]
-MetadataValue = Annotated[str, StringConstraints(max_length=512), AfterValidator(_no_nul)]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(no_nul)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512), AfterValidator(no_nul)]
 
 
 class WorkBody(Wire):
@@ -143,6 +133,7 @@ class WorkBody(Wire):
         int, Field(ge=0, lt=2**31, description="Before so many tokens neither an end token nor a stop string ends it.")
     ] = 0
     ignore_eos: Annotated[bool, Field(description="Go on past the model's end tokens, up to `max_tokens`.")] = False
+    response_format: ResponseFormat | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = Field(default_factory=dict)
@@ -163,6 +154,9 @@ class WorkBody(Wire):
         both = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(both) > 1:
             raise ValueError("'max_tokens' and 'max_completion_tokens' differ; send one of them")
+        for field in ("min_tokens", "ignore_eos"):
+            if getattr(self, field) and not isinstance(self.response_format, TextFormat | None):
+                raise ValueError(f"{field!r} cannot go with a JSON 'response_format', which decides where the end is")
         if self.token_limit is not None and self.min_tokens > self.token_limit:
             raise ValueError(f"'min_tokens' is {self.min_tokens}, more than the {self.token_limit} tokens allowed")
         return self

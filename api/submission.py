@@ -10,6 +10,7 @@ from api.backpressure import Backpressure
 from api.conversation import Limits, to_messages
 from api.deadline import to_instant
 from api.errors import ApiError
+from api.response_format import to_json_format
 from api.schema import WorkBody
 from jobs.ids import new_job_id
 from jobs.job import Job, JobKind, NewJob, Priority
@@ -101,4 +102,5 @@ def _request(body: WorkBody, messages: tuple[Message, ...]) -> ChatRequest:
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         min_tokens=body.min_tokens,
         ignore_eos=body.ignore_eos,
+        json_format=to_json_format(body.response_format),
     )

@@ -59,16 +59,25 @@ class Sampling(msgspec.Struct, frozen=True):
     logit_bias: dict[int, float] = msgspec.field(default_factory=dict)
 
 
+class JsonFormat(msgspec.Struct, frozen=True):
+    """The answer must be JSON: an object, or what `schema`, the text of a JSON schema, describes."""
+
+    schema: str | None = None
+
+
 class ChatRequest(msgspec.Struct, frozen=True):
     """`max_tokens` None: as many as the context leaves. `logprobs` None: off; n: the n likeliest beside the
     chosen token's own. Neither the model's end tokens nor stop strings end the answer before `min_tokens`;
-    `ignore_eos`: the model's end tokens never do."""
+    `ignore_eos`: the model's end tokens never do. `json_format` None: text."""
 
     messages: tuple[Message, ...]
     sampling: Sampling
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    json_format: JsonFormat | None = None
 
     def blobs(self) -> frozenset[str]:
         """Digests of the blobs that the request refers to."""
@@ -78,5 +87,3 @@ class ChatRequest(msgspec.Struct, frozen=True):
             for part in message.parts
             if isinstance(part, ImagePart | VideoPart) and part.source.startswith("blob:")
         )
-    min_tokens: int = 0
-    ignore_eos: bool = False

@@ -1,5 +1,8 @@
 """The official openai client, unmodified, and plain HTTP, over the whole system."""
 
+import json
+
+import jsonschema
 import openai
 import pytest
 
@@ -58,6 +61,24 @@ def test_stop_string_ends_the_answer_before_it(shared: System) -> None:
     job = shared.wait(shared.submit(chat("Talk.", max_tokens=64, stop=[stop])))
     assert job["output"] == whole[: whole.index(stop)]
     assert job["finish_reason"] == "stop"
+
+
+def test_answer_keeps_the_schema_that_the_client_sends(client: openai.OpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"enum": ["red", "blue"]}, "count": {"type": "integer", "minimum": 0, "maximum": 9}},
+        "required": ["colour", "count"],
+        "additionalProperties": False,
+    }
+    asked = {"type": "json_schema", "json_schema": {"name": "scene", "schema": schema, "strict": True}}
+    body = chat("What?", data_url(picture()), max_tokens=100, temperature=1.0, seed=1, response_format=asked)
+    answer = client.chat.completions.create(**body).choices[0]
+    assert answer.finish_reason == "stop"
+    jsonschema.validate(json.loads(answer.message.content or ""), schema)
+    with pytest.raises(openai.BadRequestError) as refused:
+        asked["json_schema"]["schema"] = {"type": "array", "uniqueItems": True}  # type: ignore[index]
+        client.chat.completions.create(**body)
+    assert refused.value.param == "response_format.json_schema.schema"
 
 
 def test_seed_repeats_a_sampled_answer(shared: System) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from worker.engine.frames import encode, from_engine_decoder
-from worker.engine.generation import Finish, Generation, Sampling, TokenOutput
+from worker.engine.generation import Finish, Generation, Grammar, GrammarKind, Sampling, TokenOutput
 from worker.engine.messages import (
     Cancel,
     Fatal,
@@ -141,6 +141,17 @@ def test_a_generation_that_cannot_run_is_refused_by_code_and_others_go_on(child:
     assert (refused.generation_id, refused.code) == ("big", "context_length_exceeded")
     assert "2000" in refused.message and "1024" in refused.message
     assert child.outputs_of("good")[-1].finish is Finish.LENGTH
+
+
+def test_a_generation_with_a_grammar_keeps_it_and_a_bad_schema_is_refused(child: Child) -> None:
+    kept = Grammar(GrammarKind.JSON_SCHEMA, '{"enum": [12, 345]}')
+    bad = Grammar(GrammarKind.JSON_SCHEMA, '{"type": "array", "uniqueItems": true}')
+    child.send(Submit(_ask("bad", stop_ids=[0], grammar=bad)), Submit(_ask("kept", stop_ids=[0], grammar=kept)))
+    refused = child.read_until(lambda m: isinstance(m, Refused))[-1]
+    assert isinstance(refused, Refused)
+    assert (refused.generation_id, refused.code) == ("bad", "invalid_json_schema")
+    assert "uniqueItems" in refused.message
+    assert child.outputs_of("kept")[-1].finish is Finish.STOP
 
 
 def test_statistics_follow_the_last_output_of_a_busy_time(child: Child) -> None:

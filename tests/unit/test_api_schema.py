@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from api.body import parse_object
 from api.errors import ApiError
 from api.refused import REFUSED
+from api.response_format import SCHEMA_PARAM, to_json_format
 from api.schema import ChatBody, JobBody, validate
+from jobs.request import JsonFormat
 
 pytestmark = pytest.mark.unit
 
@@ -43,7 +45,6 @@ def test_unsupported_field_that_is_null_counts_as_absent(field: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("response_format", {"type": "text"}),
         ("modalities", ["text"]),
         ("tool_choice", "none"),
         ("store", False),
@@ -126,6 +127,22 @@ def test_unsupported_field_that_asks_for_what_happens_anyway_is_accepted(field: 
         (body(min_tokens=-1), "min_tokens", "invalid_value"),
         (body(min_tokens=5, max_tokens=4), "min_tokens", "invalid_value"),
         (body(ignore_eos="yes"), "ignore_eos", "invalid_type"),
+        (body(response_format={"type": "xml"}), "response_format", "invalid_value"),
+        (body(response_format="json"), "response_format", "invalid_type"),
+        (body(response_format={"type": "json_object", "x": 1}), "response_format.x", "unknown_parameter"),
+        (body(response_format={"type": "json_schema"}), "response_format.json_schema", "missing_required_parameter"),
+        (
+            body(response_format={"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}),
+            "response_format.json_schema.name",
+            "invalid_value",
+        ),
+        (
+            body(response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": []}}),
+            "response_format.json_schema.schema",
+            "invalid_type",
+        ),
+        (body(response_format={"type": "json_object"}, ignore_eos=True), "ignore_eos", "invalid_value"),
+        (body(response_format={"type": "json_object"}, min_tokens=3), "min_tokens", "invalid_value"),
         (body(logprobs=3), "logprobs", "invalid_type"),
         (body(top_logprobs=3), "top_logprobs", "invalid_value"),
         (body(logprobs=True, top_logprobs=21), "top_logprobs", "invalid_value"),
@@ -148,6 +165,38 @@ def test_wrong_field_is_refused_with_its_place(fields: dict[str, Any], param: st
     assert error.param is not None and error.param.startswith(param)
     assert error.code == code
     assert error.message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("schema", "named"),
+    [
+        ({"type": "array", "uniqueItems": True}, "uniqueItems"),
+        ({"type": "nonsense"}, "nonsense"),
+        ({"type": "string", "pattern": "(?=a)b"}, "look-around"),
+        ({"x-guidance": {"lenient": True}, "not": {}}, "not"),
+        ({"description": "x" * (64 << 10)}, "bytes"),
+        (json.loads('{"items":' * 300 + "{}" + "}" * 300), "recursion"),
+    ],
+)
+def test_schema_that_cannot_be_kept_is_refused_by_name(schema: dict[str, Any], named: str) -> None:
+    wire = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": True}}
+    parsed = validate(ChatBody, body(response_format=wire))
+    with pytest.raises(ApiError) as caught:
+        to_json_format(parsed.response_format)
+    assert (caught.value.param, caught.value.code) == (SCHEMA_PARAM, "invalid_json_schema")
+    assert named in caught.value.message
+
+
+def test_response_formats_become_what_the_engine_keeps() -> None:
+    schema = {"type": "object", "properties": {"b": {"type": "integer"}, "a": {"const": 1.5}}}
+    wire = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "description": "x", "strict": None}}
+    kept = to_json_format(validate(ChatBody, body(response_format=wire)).response_format)
+    assert kept is not None and kept.schema is not None
+    assert list(json.loads(kept.schema)["properties"]) == ["b", "a"]
+    assert to_json_format(validate(ChatBody, body(response_format={"type": "json_object"})).response_format) == (
+        JsonFormat()
+    )
+    assert to_json_format(validate(ChatBody, body(response_format={"type": "text"})).response_format) is None
 
 
 def test_stream_of_a_job_is_refused_because_its_events_are_followed_instead() -> None:

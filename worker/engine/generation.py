@@ -30,12 +30,27 @@ class Image(msgspec.Struct, frozen=True):
     pixels: bytes
 
 
+class GrammarKind(StrEnum):
+    """JSON_OBJECT: any object. JSON_SCHEMA: what the schema describes."""
+
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+
+
+class Grammar(msgspec.Struct, frozen=True):
+    """`schema` is the text of a JSON schema, for JSON_SCHEMA."""
+
+    kind: GrammarKind
+    schema: str = ""
+
+
 class Generation(msgspec.Struct, frozen=True):
     """One sequence to generate. In `prompt_ids` the k-th visual token of the request has the virtual id
     `vocab_size + k`; images stand in the order of their virtual ids, `tokens_per_tile × tiles` each. `generated` are
     tokens that an earlier attempt drew: they are kept, counted against `max_tokens`, and not emitted again. The
     sequence ends at one of `stop_ids`, none of which is drawn among the first `min_tokens`, or after `max_tokens`
-    generated tokens. Requests with another `salt` never share cached prefixes."""
+    generated tokens. Requests with another `salt` never share cached prefixes. With a `grammar` only tokens are drawn
+    that keep it, and a stop id only where it is fulfilled; `max_tokens` may still cut the answer short."""
 
     id: str
     prompt_ids: list[int]
@@ -46,6 +61,7 @@ class Generation(msgspec.Struct, frozen=True):
     generated: list[int] = msgspec.field(default_factory=list)
     salt: int = 0
     min_tokens: int = 0
+    grammar: Grammar | None = None
 
 
 class Finish(StrEnum):

@@ -39,6 +39,10 @@ class Limits:
             raise Rejected("invalid_prompt", f"max_tokens is {generation.max_tokens}, it must be at least 1")
         if generation.min_tokens < 0:
             raise Rejected("invalid_sampling", f"min_tokens is {generation.min_tokens}, it must not be negative")
+        if generation.min_tokens and generation.grammar is not None:
+            raise Rejected(
+                "invalid_sampling", "min_tokens cannot go with a grammar, which decides where the end may be"
+            )
         self._check_images(generation.images)
         self._check_ids(generation)
         _check_sampling(generation.sampling, self.vocab_size)

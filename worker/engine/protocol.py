@@ -8,7 +8,8 @@ from worker.engine.generation import EngineStats, Generation, TokenOutput
 
 class Rejected(Exception):
     """The generation can never run here. `code` is one of `context_length_exceeded`, `invalid_prompt`,
-    `invalid_image`, `invalid_sampling`, `duplicate_id`; the message names the offending numbers."""
+    `invalid_image`, `invalid_sampling`, `invalid_json_schema`, `duplicate_id`; the message names the offending
+    numbers."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

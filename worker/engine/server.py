@@ -11,15 +11,18 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from worker.engine.connection import Connection, ConnectionClosed
+from worker.engine.generation import Finish, Generation, TokenOutput
 from worker.engine.messages import Cancel, Fatal, Loading, Outputs, Ready, Refused, Stats, Stop, Submit, ToEngine
 from worker.engine.protocol import Engine, Rejected
 
 _log = logging.getLogger("vlmq.engine")
 _STATS_S = 1.0
+_LOOK_S = 0.005
 _FINISH_S = 5.0
 
 Progress = Callable[[float, str], None]
@@ -29,6 +32,10 @@ class ServedEngine(Engine, Protocol):
     """What the process needs of a backend beside the steps."""
 
     context_length: int
+
+    def prepare(self, generation: Generation) -> "Future[Any] | None":
+        """Begins on another thread what would make the generation's submit slow. None: nothing would."""
+        ...
 
     def check_integrity(self) -> None:
         """Raises when the engine's accounts are wrong. Called when idle."""
@@ -86,15 +93,17 @@ class _Server:
     def __init__(self, engine: ServedEngine, connection: Connection) -> None:
         self._engine = engine
         self._connection = connection
+        self._preparing: dict[str, tuple[Generation, Future[Any]]] = {}
         self._stopping = False
         self._stats_due = 0.0
         self._unchecked = False
 
     def serve(self) -> None:
         while not self._stopping:
-            messages = self._connection.receive(0.0 if self._engine.has_work() else _STATS_S)
+            messages = self._connection.receive(self._patience_s())
             for message in messages:
                 self._take(message)
+            self._submit_prepared()
             if self._engine.has_work():
                 self._step()
             elif not messages:
@@ -105,14 +114,37 @@ class _Server:
     def _take(self, message: ToEngine) -> None:
         match message:
             case Submit(generation):
-                try:
-                    self._engine.submit(generation)
-                except Rejected as exc:
-                    self._connection.send(Refused(generation.id, exc.code, str(exc)))
+                preparing = self._engine.prepare(generation)
+                if preparing is None:
+                    self._submit(generation)
+                else:
+                    self._preparing[generation.id] = generation, preparing
             case Cancel(generation_id):
+                if self._preparing.pop(generation_id, None):
+                    self._connection.send(Outputs([TokenOutput(generation_id, finish=Finish.CANCELLED)]))
                 self._engine.cancel(generation_id)
             case Stop():
                 self._stopping = True
+
+    def _patience_s(self) -> float:
+        """How long the loop may wait for messages."""
+        if self._engine.has_work():
+            return 0.0
+        return _LOOK_S if self._preparing else _STATS_S
+
+    def _submit_prepared(self) -> None:
+        for generation, preparing in list(self._preparing.values()):
+            if preparing.done():
+                del self._preparing[generation.id]
+                self._submit(generation, preparing)
+
+    def _submit(self, generation: Generation, prepared: "Future[Any] | None" = None) -> None:
+        try:
+            if prepared is not None:
+                prepared.result()
+            self._engine.submit(generation)
+        except Rejected as exc:
+            self._connection.send(Refused(generation.id, exc.code, str(exc)))
 
     def _step(self) -> None:
         self._unchecked = True
@@ -137,6 +169,7 @@ def _start_torch(options: argparse.Namespace, progress: Progress) -> tuple[Serve
     progress(0.0, "torch")
     import torch
 
+    from worker.engine.grammar import Grammars
     from worker.engine.torch.engine import TorchEngine
     from worker.engine.torch.internvl import InternVL
     from worker.engine.torch.options import EngineOptions
@@ -159,6 +192,7 @@ def _start_torch(options: argparse.Namespace, progress: Progress) -> tuple[Serve
             embedding_bytes=options.embedding_mib << 20,
             prefix_reuse=options.prefix_reuse,
         ),
+        Grammars.load(options.model, model.vocab_size),
     )
     return engine, Ready(model.vocab_size, engine.context_length, options.slots, str(device))
 

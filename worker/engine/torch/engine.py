@@ -4,11 +4,13 @@ The scheduler decides, the block cache accounts, the model computes, the sampler
 """
 
 from collections.abc import Sequence as Many
+from concurrent.futures import Future
 
 import numpy as np
 import torch
 
 from worker.engine.generation import EngineStats, Finish, Generation, SampledToken, TokenOutput
+from worker.engine.grammar import Grammars, Matcher
 from worker.engine.limits import Limits
 from worker.engine.protocol import Rejected
 from worker.engine.torch.block_cache import NULL_PAGE, BlockCache, IntegrityError
@@ -23,14 +25,17 @@ from worker.engine.torch.sampler import NOT_FINITE, Draw, Sampler
 from worker.engine.torch.sampling_plan import plan_of
 from worker.engine.torch.scheduler import Scheduler
 from worker.engine.torch.sequence import Sequence
+from worker.engine.torch.token_masks import TokenMasks, masks_of
 
 
 class TorchEngine:
     """Implements `worker.engine.protocol.Engine`. Takes the memory of the KV cache at once. Room for a sequence's
-    longest possible answer is promised before it is admitted, so an admitted one always ends by itself."""
+    longest possible answer is promised before it is admitted, so an admitted one always ends by itself. Without
+    `grammars` it refuses generations that have one."""
 
-    def __init__(self, model: Model, options: EngineOptions) -> None:
+    def __init__(self, model: Model, options: EngineOptions, grammars: Grammars | None = None) -> None:
         self._model = model
+        self._grammars = grammars
         self._options = options
         self._cache = BlockCache(options.pages, options.page_size)
         self._scheduler = Scheduler(self._cache, options.slots, options.prefill_chunk)
@@ -56,8 +61,15 @@ class TorchEngine:
         if finish:
             self._ended[generation.id] = TokenOutput(generation.id, finish=finish, cached_tokens=0)
             return
+        sequence.matcher = self._matcher(generation)
         self._alive[generation.id] = sequence
         self._scheduler.add(sequence)
+
+    def prepare(self, generation: Generation) -> "Future[Matcher] | None":
+        """Begins on another thread what would make `submit` slow; None when nothing would."""
+        if generation.grammar is None or self._grammars is None:
+            return None
+        return self._grammars.begin(generation.grammar, generation.stop_ids)
 
     def cancel(self, generation_id: str) -> None:
         sequence = self._alive.get(generation_id)
@@ -109,11 +121,27 @@ class TorchEngine:
         for sequence in list(self._alive.values()):
             self._remove(sequence)
         self._ended.clear()
+        if self._grammars is not None:
+            self._grammars.close()
 
     def _take_ended(self) -> list[TokenOutput]:
         ended = list(self._ended.values())
         self._ended.clear()
         return ended
+
+    def _matcher(self, generation: Generation) -> Matcher | None:
+        """The grammar's follower, behind what an earlier attempt generated."""
+        if generation.grammar is None:
+            return None
+        if self._grammars is None:
+            raise Rejected("invalid_json_schema", "this engine has no tokenizer to keep a grammar with")
+        matcher = self._grammars.matcher(generation.grammar, generation.stop_ids)
+        if not matcher.take(generation.generated):
+            raise Rejected("invalid_prompt", f"the tokens in generated do not keep the grammar: {matcher.error}")
+        return matcher
+
+    def _masks(self, sequences: Many[Sequence]) -> TokenMasks | None:
+        return masks_of(sequences, self._model.vocab_size, self._model.device)
 
     def _admit(self) -> None:
         for sequence in self._scheduler.admit():
@@ -133,7 +161,7 @@ class TorchEngine:
         self._encoder.release(done)
         plan = plan_of(done, self._model.device)
         drawn = np.array([sequence.generated for sequence in done], dtype=np.int64)
-        draw = self._sampler.sample(self._model.logits(hidden[last_rows(chunks)]), plan, drawn)
+        draw = self._sampler.sample(self._model.logits(hidden[last_rows(chunks)]), plan, drawn, self._masks(done))
         return self._take_tokens(done, draw)
 
     def _decode(self, sequences: Many[Sequence]) -> list[TokenOutput]:
@@ -149,7 +177,7 @@ class TorchEngine:
             if page is not None:
                 batch.set_page(row, page)
         hidden = self._model.forward(self._model.embed(batch.ids), batch.forward_batch())
-        draw = self._sampler.sample(self._model.logits(hidden), batch.plan, batch.drawn)
+        draw = self._sampler.sample(self._model.logits(hidden), batch.plan, batch.drawn, self._masks(sequences))
         for sequence, token in zip(batch.sequences, draw.tokens, strict=True):
             if token != NOT_FINITE:
                 self._scheduler.advance(sequence)
@@ -161,9 +189,15 @@ class TorchEngine:
         for row, sequence in enumerate(sequences):
             token = draw.tokens[row]
             if token == NOT_FINITE:
-                outputs.append(self._fail(sequence))
+                sequence.proven = False
+                place = len(sequence.ids)
+                error = f"the model's logits for token {place} of this sequence are not finite"
+                outputs.append(self._fail(sequence, error))
                 continue
             sequence.proven = True
+            if broken := sequence.breaks_grammar(token):
+                outputs.append(self._fail(sequence, f"the grammar can be followed no longer: {broken}"))
+                continue
             self._counters.generated_tokens += 1
             finish = sequence.append(token)
             if finish:
@@ -172,11 +206,8 @@ class TorchEngine:
             outputs.append(TokenOutput(sequence.id, [sampled], finish, cached_tokens=self._announce(sequence)))
         return outputs
 
-    def _fail(self, sequence: Sequence) -> TokenOutput:
-        sequence.proven = False
+    def _fail(self, sequence: Sequence, error: str) -> TokenOutput:
         self._remove(sequence)
-        place = len(sequence.ids)
-        error = f"the model's logits for token {place} of this sequence are not finite"
         return TokenOutput(sequence.id, [], Finish.ERROR, error, self._announce(sequence))
 
     def _announce(self, sequence: Sequence) -> int | None:

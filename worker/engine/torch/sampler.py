@@ -15,6 +15,7 @@ from worker.engine.generation import SampledToken, Sampling, TopLogprob
 from worker.engine.torch.drawing import draw_filtered, draw_unfiltered
 from worker.engine.torch.random_numbers import uniforms
 from worker.engine.torch.sampling_plan import HeldEntries, SamplingPlan, is_penalised
+from worker.engine.torch.token_masks import TokenMasks
 
 NOT_FINITE = -1
 
@@ -52,7 +53,13 @@ class Sampler:
         seen[slot, drawn] = True
         counts[slot].index_add_(0, drawn, torch.ones(len(generated), device=self._device))
 
-    def sample(self, logits: torch.Tensor, plan: SamplingPlan, positions: NDArray[np.int64]) -> Draw:
+    def sample(
+        self,
+        logits: torch.Tensor,
+        plan: SamplingPlan,
+        positions: NDArray[np.int64],
+        masks: TokenMasks | None = None,
+    ) -> Draw:
         """`logits` float32 [B, vocab], overwritten; `positions` int64 [B]: how many tokens each row generated before.
         A row is called not finite by its sum, which is so for NaN, infinities, and values beyond any use (10³³)."""
         finite = torch.isfinite(logits.sum(-1))
@@ -62,6 +69,8 @@ class Sampler:
         self._adjust(logits, plan)
         if plan.held is not None:
             _hold_back(logits, plan.held, positions)
+        if masks is not None:
+            logits[masks.rows] = logits[masks.rows].masked_fill_(~masks.allowed, -torch.inf)
         ids = self._choose(logits, plan, positions)
         if plan.penalised is not None:
             seen, counts = self._history()

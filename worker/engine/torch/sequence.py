@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.engine.generation import Finish, Generation, Image
+from worker.engine.grammar import Matcher
 from worker.engine.torch.block_cache import Lease
 from worker.engine.torch.prefix_keys import PrefixKeys
 
@@ -92,6 +93,7 @@ class Sequence:
         self.keys = PrefixKeys(self.ids, page_size, self._salt(), digests)
         self.reusable_pages = (self.prefill_len - 1) // page_size
         self.page_size = page_size
+        self.matcher: Matcher | None = None
         self.stage = Stage.WAITING
         self.computed = 0
         self.reused = 0
@@ -128,6 +130,15 @@ class Sequence:
         self.ids.append(token)
         self.generated += 1
         return self._finish(token)
+
+    def breaks_grammar(self, token: int) -> str:
+        """Follows the grammar by one drawn token; says why when it cannot be followed, which a mask that was applied
+        rules out but for a grammar that has become too complex."""
+        if self.matcher is None:
+            return ""
+        if not self.matcher.error and token not in self.stop_ids:
+            self.matcher.take([token])
+        return self.matcher.error
 
     def _finish(self, token: int) -> Finish | None:
         if token in self.stop_ids:

@@ -1,0 +1,74 @@
+"""`response_format`: what shape an answer must have. Checks schemas as the engine will compile them, but for its
+tokenizer, so that a schema that cannot be kept is refused before it is queued."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from llguidance import LLMatcher
+from pydantic import Field, StringConstraints
+
+from api.errors import ApiError
+from api.wire import Text, Wire
+from jobs.request import JsonFormat
+
+SCHEMA_BYTES = 64 << 10
+SCHEMA_PARAM = "response_format.json_schema.schema"
+
+
+class TextFormat(Wire):
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Wire):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class JsonSchema(Wire):
+    """The schema is always kept, whatever `strict` says. `name` and `description` label it; the model sees neither
+    them nor the schema: say in the prompt what to fill in."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    description: Annotated[Text, Field(max_length=4096)] | None = None
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(Wire):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+
+
+def to_json_format(wire: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) -> JsonFormat | None:
+    """Raises ApiError for a schema that the engine would refuse. None: plain text."""
+    match wire:
+        case JsonObjectFormat():
+            return JsonFormat()
+        case JsonSchemaFormat():
+            schema = msgspec.json.encode(wire.json_schema.schema_).decode()
+            _check(schema)
+            return JsonFormat(schema)
+        case _:
+            return None
+
+
+def _check(schema: str) -> None:
+    size = len(schema.encode())
+    if size > SCHEMA_BYTES:
+        raise _refusal(f"it has {size} bytes as text; at most {SCHEMA_BYTES} are allowed")
+    # Options in the schema itself must not make the compiler leave keywords out.
+    try:
+        rules = LLMatcher.grammar_from_json_schema(schema, overrides={"lenient": False, "coerce_one_of": False})
+    except ValueError as exc:
+        raise _refusal(str(exc)) from exc
+    wrong, messages = LLMatcher.validate_grammar_with_warnings(rules)
+    if wrong:
+        raise _refusal(messages[0])
+
+
+def _refusal(why: str) -> ApiError:
+    return ApiError(f"Invalid schema in {SCHEMA_PARAM!r}: {why[:500]}.", param=SCHEMA_PARAM, code="invalid_json_schema")
