@@ -11,7 +11,7 @@ from api.deadline import to_instant
 from api.errors import ApiError
 from api.media import MediaLimits, data_url
 from api.schema import ChatBody, validate
-from jobs.request import ImagePart, Message, Role, TextPart
+from jobs.request import ImagePart, Message, Role, TextPart, VideoPart
 
 pytestmark = pytest.mark.unit
 
@@ -27,6 +27,10 @@ def text(value: str) -> dict[str, Any]:
 
 def image(url: str = "https://example.org/a.png", **fields: Any) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url, **fields}}
+
+
+def video(url: str = "https://example.org/a.mp4", **fields: Any) -> dict[str, Any]:
+    return {"type": "video_url", "video_url": {"url": url, **fields}}
 
 
 def converted(*content: Any, role: str = "user", kept: list[bytes] | None = None) -> tuple[Message, ...]:
@@ -148,6 +152,82 @@ def test_placeholder_of_an_assistant_is_only_text() -> None:
 @pytest.mark.parametrize("role", ["system", "assistant", "developer"])
 def test_image_outside_a_user_message_is_refused(role: str) -> None:
     assert role in refusal(image(), role=role).message
+
+
+def test_video_of_a_data_url_becomes_a_blob_reference_with_its_segments() -> None:
+    kept: list[bytes] = []
+    wire = video(data_url(PICTURE, "video/mp4"), num_segments=4, start=1, end=2.5)
+    (message,) = converted(wire, text("what happens?"), kept=kept)
+    assert kept == [PICTURE]
+    assert message.parts == (VideoPart(f"blob:{DIGEST}", 4, 1.0, 2.5), TextPart("what happens?"))
+
+
+@pytest.mark.parametrize("media_type", ["video/mp4", "video/webm", "video/quicktime", "image/gif", "image/webp"])
+def test_media_types_of_videos_are_accepted(media_type: str) -> None:
+    assert converted(video(data_url(PICTURE, media_type)))[0].parts == (VideoPart(f"blob:{DIGEST}"),)
+
+
+def test_other_urls_of_videos_stay_references() -> None:
+    assert converted(video("file:///videos/a.mp4"))[0].parts == (VideoPart("file:///videos/a.mp4"),)
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("a.mp4", "invalid_video_url"),
+        ("https://", "invalid_video_url"),
+        ("file:a.mp4", "invalid_video_url"),
+        ("data:video/mp4,abc", "invalid_base64_video"),
+        ("data:video/mp4;base64,***", "invalid_base64_video"),
+        ("data:video/mp4;base64,", "empty_video_file"),
+        ("data:video/x-msvideo;base64,QUJD", "unsupported_video_media_type"),
+        ("data:image/png;base64,QUJD", "unsupported_video_media_type"),
+        (data_url(b"x" * 601, "video/mp4"), "video_file_too_large"),
+    ],
+)
+def test_wrong_video_url_is_refused_with_its_code(url: str, code: str) -> None:
+    error = refusal(text("x"), video(url))
+    assert error.code == code
+    assert error.param == "messages[0].content[1].video_url.url"
+
+
+def test_video_may_be_longer_than_an_image() -> None:
+    assert converted(video(data_url(b"x" * 600, "video/mp4")))
+    assert refusal(image(data_url(b"x" * 301, "image/png"))).code == "image_file_too_large"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"num_segments": 0}, "num_segments"),
+        ({"num_segments": 2.5}, "num_segments"),
+        ({"num_segments": 17}, "num_segments"),
+        ({"start": -1}, "start"),
+        ({"end": 0}, "end"),
+        ({"start": 2, "end": 2}, "start"),
+        ({"fps": 2}, "fps"),
+        ({"detail": "low"}, "detail"),
+    ],
+)
+def test_wrong_field_of_a_video_is_refused_by_its_name(fields: dict[str, Any], param: str) -> None:
+    error = refusal(video(**fields))
+    assert param in f"{error.param} {error.message}"
+    assert str(next(iter(fields.values()))) in error.message or param in ("fps", "detail")
+
+
+def test_too_many_videos_are_refused_with_the_limit() -> None:
+    assert "3 videos; at most 2" in refusal(*[video()] * 3).message
+
+
+def test_video_placeholders_are_counted_where_there_are_videos() -> None:
+    assert converted(text("the <video> tag"))
+    assert converted(video(), text("in <video> or <image>?"), image())
+    assert "2 <video> placeholders and 1 videos" in refusal(video(), text("<video> <video>")).message
+    assert "1 <image> placeholders and 0 images" in refusal(video(), text("<image>")).message
+
+
+def test_video_outside_a_user_message_is_refused() -> None:
+    assert "assistant" in refusal(video(), role="assistant").message
 
 
 def test_developer_is_the_system() -> None:

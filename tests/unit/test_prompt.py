@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.request import ImagePart, Message, Role, TextPart
+from jobs.request import ImagePart, Message, Role, TextPart, VideoPart
 from worker.errors import RequestRefused
 from worker.prompt import DEFAULT_SYSTEM, PromptBuilder, Slot, media_of, pieces_of
 from worker.tokenizer import ChatTokenizer, TokenizerError
@@ -82,6 +82,64 @@ def test_several_images_without_placeholders_are_numbered(tokenizer, builder):
 def test_images_stand_at_their_placeholders(tokenizer, builder):
     text = shown(tokenizer, builder.build([user("From <image> to <image>!", images=2)], [1, 1]).ids)
     assert "user\nFrom <img>▣</img> to <img>▣</img>!" in text
+
+
+def test_video_is_its_frames_in_numbered_lines_before_the_question(tokenizer, builder):
+    message = Message(Role.USER, (TextPart("What is it doing?"), VideoPart("blob:x")))
+    prompt = builder.build([message], [1, 1, 1], [3])
+    text = shown(tokenizer, prompt.ids)
+    frames = "".join(f"Frame{k}: <img>▣</img>\n" for k in (1, 2, 3))
+    assert f"user\n{frames}What is it doing?<|im_end|>" in text
+    assert prompt.image_tokens == 3 * PER_TILE
+
+
+def test_prompt_with_a_video_equals_the_reference_text_with_images(builder):
+    """The reference has no videos, only `Frame1: <image>` lines that somebody wrote."""
+    written = "".join(f"Frame{k}: <image>\n" for k in range(1, 9)) + "What happens?"
+    by_hand = builder.build([user(written, images=8)], [1] * 8)
+    video = Message(Role.USER, (VideoPart("blob:x"), TextPart("What happens?")))
+    assert builder.build([video], [1] * 8, [8]) == by_hand
+
+
+def test_images_and_videos_without_placeholders_stand_in_the_order_of_the_parts(tokenizer, builder):
+    parts = (VideoPart("v"), ImagePart("a"), ImagePart("b"), VideoPart("w"), TextPart("Compare."))
+    message = Message(Role.USER, parts)
+    assert media_of([message]) == list(parts[:4])
+    text = shown(tokenizer, builder.build([message], [1, 1, 2, 3, 1], [2, 1]).ids)
+    assert (
+        "user\nFrame1: <img>▣</img>\nFrame2: <img>▣</img>\nImage-1: <img>▣</img>\nImage-2: <img>▣</img>\n"
+        "Frame1: <img>▣</img>\nCompare." in text
+    )
+
+
+def test_placeholders_put_images_and_videos_where_they_stand(tokenizer, builder):
+    message = Message(Role.USER, (ImagePart("a"), VideoPart("v"), TextPart("In <video> is there <image>?")))
+    assert media_of([message]) == [VideoPart("v"), ImagePart("a")]
+    text = shown(tokenizer, builder.build([message], [1, 1, 3], [2]).ids)
+    assert "user\nIn Frame1: <img>▣</img>\nFrame2: <img>▣</img> is there <img>▣</img>?" in text
+
+
+def test_placeholder_of_a_video_alone_leaves_the_images_in_front(tokenizer, builder):
+    message = Message(Role.USER, (ImagePart("a"), VideoPart("v"), TextPart("Is it in <video>?")))
+    assert media_of([message]) == [ImagePart("a"), VideoPart("v")]
+    text = shown(tokenizer, builder.build([message], [2, 1], [1]).ids)
+    assert "user\n<img>▣</img>\nIs it in Frame1: <img>▣</img>?" in text
+
+
+def test_video_tag_in_a_message_without_videos_is_plain_text(tokenizer, builder):
+    text = shown(tokenizer, builder.build([user("What does <video> do in HTML?", images=1)], [1]).ids)
+    assert "<img>▣</img>\nWhat does <video> do in HTML?" in text
+
+
+def test_video_placeholders_that_differ_from_the_videos_are_refused_with_both_counts():
+    with pytest.raises(RequestRefused, match=r"2 <video> placeholder.* 1 video") as refused:
+        media_of([Message(Role.USER, (VideoPart("v"), TextPart("<video> or <video>")))])
+    assert refused.value.code == "invalid_prompt"
+
+
+def test_video_outside_a_user_message_is_refused():
+    with pytest.raises(RequestRefused, match="assistant message has a video"):
+        media_of([user("x"), Message(Role.ASSISTANT, (VideoPart("v"),))])
 
 
 def test_later_rounds_go_on_numbering_and_counting_virtual_ids(tokenizer, builder):
