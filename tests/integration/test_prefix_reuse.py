@@ -221,3 +221,23 @@ def test_a_page_that_is_half_evicted_in_the_midst_of_a_conversation_changes_no_a
         assert answer.tokens == expected
         cached.add(answer.cached_tokens)
     assert len(cached) > 3 and 0 in cached
+
+
+def test_a_page_of_one_token_that_changed_hands_is_read_anew(weights: InternVL) -> None:
+    """Two requests that begin alike come when both pages were others': the first writes the page, the second reads it
+    in the same forward. What decode attention has copied of the page's last owner is no longer true."""
+
+    def ask(name: str, *ids: int) -> Generation:
+        return Generation(name, list(ids), Sampling(), max_tokens=1)
+
+    def serve(*asked: Generation) -> dict[str, list[int]]:
+        for generation in asked:
+            engine.submit(generation)
+        return {o.id: [t.id for t in o.tokens] for o in engine.step()}
+
+    engine = TorchEngine(weights, replace(OPTIONS, page_size=1, pages=3))
+    for n in range(3):
+        serve(ask("old", 700 + n))
+    answers = serve(ask("one", 5), ask("two", 5, 6))
+    engine = TorchEngine(weights, OPTIONS)
+    assert answers == {"one": serve(ask("one", 5))["one"], "two": serve(ask("two", 5, 6))["two"]}

@@ -30,6 +30,10 @@ class _Decoding:
     page_size: int
 
     @property
+    def begins_page(self) -> bool:
+        return (self.kv_len - 1) % self.page_size == 0
+
+    @property
     def kept(self) -> _Prefix:
         return self._prefix(self.kv_len - 1)
 
@@ -103,6 +107,8 @@ class DenseDecode:
 
     def forget(self, pages: Iterable[int]) -> None:
         written = set(pages)
+        if not written:
+            return
         for copies in self._copies.values():
             copies.held = [p if p is not None and written.isdisjoint(p[0]) else None for p in copies.held]
 
@@ -111,6 +117,8 @@ class DenseDecode:
             _Decoding(index, tuple(row), kv_len, self._page_size)
             for index, (row, kv_len) in enumerate(zip(pages.tolist(), kv_lens, strict=True))
         ]
+        # Whoever begins a page is its new owner: copies of what it held must not serve those who share it already.
+        self.forget(s.pages[(s.kv_len - 1) // s.page_size] for s in sequences if s.begins_page)
         by_room: defaultdict[int, list[_Decoding]] = defaultdict(list)
         for sequence in sequences:
             by_room[_room(sequence.kv_len)].append(sequence)
