@@ -343,6 +343,7 @@ def test_logprobs_come_with_the_tokens_of_those_who_asked() -> None:
         ({"sampling": Sampling(top_p=1.5)}, "invalid_sampling", "top_p is 1.5"),
         ({"sampling": Sampling(min_p=-0.1)}, "invalid_sampling", "min_p is -0.1"),
         ({"sampling": Sampling(top_k=-1)}, "invalid_sampling", "top_k is -1"),
+        ({"sampling": Sampling(top_k=2**63)}, "invalid_sampling", f"top_k is {2**63}"),
         ({"sampling": Sampling(repetition_penalty=0.0)}, "invalid_sampling", "repetition_penalty is 0"),
         ({"sampling": Sampling(presence_penalty=3)}, "invalid_sampling", "presence_penalty is 3"),
         ({"sampling": Sampling(frequency_penalty=math.inf)}, "invalid_sampling", "frequency_penalty is inf"),

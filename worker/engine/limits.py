@@ -19,6 +19,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 _BIAS_MAX = 100.0
 _LOGPROBS_MAX = 20
+_TOP_K_MAX = 2**31 - 1
 _DIGEST_BYTES = 32
 
 
@@ -100,8 +101,8 @@ def _check_sampling(sampling: Sampling, vocab_size: int) -> None:
         value = getattr(sampling, name)
         if not low <= value <= high:
             raise Rejected("invalid_sampling", f"{name} is {value}, not in {low:g}…{high:g}")
-    if sampling.top_k < 0:
-        raise Rejected("invalid_sampling", f"top_k is {sampling.top_k}; it must be positive, or 0 for off")
+    if not 0 <= sampling.top_k <= _TOP_K_MAX:
+        raise Rejected("invalid_sampling", f"top_k is {sampling.top_k}; it is 1…{_TOP_K_MAX}, or 0 for off")
     if sampling.logprobs is not None and not 0 <= sampling.logprobs <= _LOGPROBS_MAX:
         raise Rejected("invalid_sampling", f"logprobs is {sampling.logprobs}, not in 0…{_LOGPROBS_MAX}")
     for token, value in sampling.logit_bias.items():
