@@ -4,7 +4,9 @@ Environment (`VLMQ_<KEY>`) over `conf/server.toml` over the default. Read once, 
 process with a message that names key and value.
 """
 
+import os
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -18,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+PREFIX = "VLMQ_"
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
@@ -37,7 +40,7 @@ class FileSettings(BaseSettings):
     """One table of `conf/server.toml`, under environment variables of one prefix."""
 
     table: ClassVar[str]
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="VLMQ_")
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX)
 
     @classmethod
     def settings_customise_sources(
@@ -75,7 +78,9 @@ S = TypeVar("S", bound=BaseSettings)
 
 
 def load(kind: type[S], **overrides: Any) -> S:
-    """Reads settings. Raises SettingsError that names every wrong key with its value."""
+    """Reads settings. Raises SettingsError that names every wrong key with its value, and what an unknown one may
+    have meant."""
+    _refuse_unknown(kind)
     try:
         return kind(**overrides)
     except pydantic.ValidationError as exc:
@@ -86,3 +91,17 @@ def load(kind: type[S], **overrides: Any) -> S:
             for e in exc.errors()
         ]
         raise SettingsError("wrong settings:\n  " + "\n  ".join(lines)) from exc
+
+
+def _refuse_unknown(kind: type[BaseSettings]) -> None:
+    """The plain prefix is shared with other tables and with docker-compose.yml: there only what looks like a slip of
+    the pen is refused."""
+    prefix = str(kind.model_config.get("env_prefix", ""))
+    known = [prefix + field.upper() for field in kind.model_fields]
+    for name in sorted(os.environ):
+        if not name.startswith(prefix) or name in known:
+            continue
+        meant = get_close_matches(name, known, n=1, cutoff=0.85)
+        if meant or prefix != PREFIX:
+            hint = f"did you mean {meant[0]}?" if meant else f"there are: {', '.join(known)}"
+            raise SettingsError(f"{name} (environment) = {os.environ[name]!r}: no such setting; {hint}")

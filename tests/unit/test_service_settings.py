@@ -7,7 +7,8 @@ import pytest
 from jobs import connect
 from jobs.blobs import FolderBlobs
 from jobs.queue import broker_url, celery_config, queue_name
-from jobs.settings import ServiceSettings, SettingsError, load
+from jobs.settings import FileSettings, ServiceSettings, SettingsError, load
+from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.unit
 
@@ -34,6 +35,29 @@ def test_a_wrong_value_is_refused_naming_key_and_value(monkeypatch: pytest.Monke
 def test_an_unknown_key_is_refused() -> None:
     with pytest.raises(SettingsError, match="lease"):
         load(ServiceSettings, lease=3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "hint"),
+    [
+        (ServiceSettings, "VLMQ_LEASES_S", "did you mean VLMQ_LEASE_S"),
+        (WorkerSettings, "VLMQ_WORKER_GRACE", "did you mean VLMQ_WORKER_GRACE_S"),
+        (WorkerSettings, "VLMQ_WORKER_COLOUR", "there are: VLMQ_WORKER_MODEL"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_what_it_may_have_meant(
+    monkeypatch: pytest.MonkeyPatch, kind: type[FileSettings], name: str, hint: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(SettingsError, match=hint) as caught:
+        load(kind)
+    assert name in str(caught.value)
+
+
+def test_variables_of_other_tables_and_of_compose_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLMQ_WORKER_MODEL", "vlmq-tiny")
+    monkeypatch.setenv("VLMQ_FLOWER_PASSWORD", "secret")
+    load(ServiceSettings)
 
 
 def test_without_addresses_the_error_names_the_setting() -> None:
