@@ -17,6 +17,7 @@ from cli.terminal import console, errors, printable
 
 Question = Annotated[str, typer.Argument(help="What to ask.")]
 Pictures = Annotated[list[str] | None, typer.Option("-i", "--image", help="A picture file or URL; may be repeated.")]
+Videos = Annotated[list[str] | None, typer.Option("-v", "--video", help="A video file or URL; may be repeated.")]
 ModelOption = Annotated[str, typer.Option("--model", help="Default: the first one that the server names.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="Longest answer. Default: the context.")]
 Temperature = Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="0 is greedy. Default: 1.")]
@@ -31,6 +32,7 @@ def add_to(app: typer.Typer) -> None:
 def ask(
     question: Question,
     image: Pictures = None,
+    video: Videos = None,
     model: ModelOption = "",
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
@@ -44,6 +46,7 @@ def ask(
         server.model(client, model),
         question,
         image or [],
+        video or [],
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,
@@ -62,6 +65,7 @@ def ask(
 def submit(
     question: Question,
     image: Pictures = None,
+    video: Videos = None,
     model: ModelOption = "",
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
@@ -73,7 +77,7 @@ def submit(
     """Submit a job and print its id."""
     client = server.client(url, key)
     given: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "priority": priority}
-    body = chat.body(server.model(client, model), question, image or [], **given)
+    body = chat.body(server.model(client, model), question, image or [], video or [], **given)
     console.print(client.submit(body)["id"])
 
 

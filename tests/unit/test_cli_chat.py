@@ -58,8 +58,36 @@ def test_picture_that_is_text_is_refused_before_it_is_sent(tmp_path: Path) -> No
         (b"RIFF\0\0\0\0WEBPVP8 ", "image/webp"),
         (b"GIF89a", "image/gif"),
         (b"BM", "image/bmp"),
+        (b"\0\0\0\x1cftypavif", "image/avif"),
     ],
 )
 def test_picture_kind_is_told_by_its_bytes_not_its_name(tmp_path: Path, head: bytes, media_type: str) -> None:
     (tmp_path / "x.dat").write_bytes(head + b"rest")
     assert chat.picture_url(str(tmp_path / "x.dat")).startswith(f"data:{media_type};base64,")
+
+
+@pytest.mark.parametrize(
+    ("head", "media_type"),
+    [
+        (b"\0\0\0\x1cftypisom", "video/mp4"),
+        (b"\0\0\0\x08wide", "video/quicktime"),
+        (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm", "video/webm"),
+        (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x88matroska", "video/x-matroska"),
+        (b"GIF89a", "image/gif"),
+        (b"RIFF\0\0\0\0WEBPVP8X", "image/webp"),
+    ],
+)
+def test_videos_follow_the_pictures_with_the_kind_of_their_bytes(tmp_path: Path, head: bytes, media_type: str) -> None:
+    (tmp_path / "x.dat").write_bytes(head + b"rest")
+    body = chat.body("m", "what?", ["https://x/a.png"], [str(tmp_path / "x.dat"), "https://x/a.mp4"])
+    picture, first, second, _ = body["messages"][0]["content"]
+    assert picture["type"] == "image_url"
+    assert first["video_url"]["url"].startswith(f"data:{media_type};base64,")
+    assert second == {"type": "video_url", "video_url": {"url": "https://x/a.mp4"}}
+
+
+@pytest.mark.parametrize("head", [b"\x89PNG\r\n\x1a\n", b"hello", b"\0\0\0\x1cftypavif"])
+def test_video_that_is_none_is_refused_before_it_is_sent(tmp_path: Path, head: bytes) -> None:
+    (tmp_path / "x.mp4").write_bytes(head)
+    with pytest.raises(CommandError, match=r"x\.mp4 is no video"):
+        chat.video_url(str(tmp_path / "x.mp4"))
