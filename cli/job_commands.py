@@ -10,6 +10,8 @@ from cli import server
 from cli.client import Client, Json
 from cli.errors import CommandError
 from cli.terminal import console, printable
+from jobs.settings import CONF
+from worker.settings import ModelSettings
 
 COLOURS = {"completed": "green", "incomplete": "green", "failed": "red", "cancelled": "yellow", "in_progress": "cyan"}
 DEAD = "too_many_attempts"
@@ -54,10 +56,25 @@ def jobs(
             )
 
 
-def models(url: server.UrlOption = "", key: server.KeyOption = "") -> None:
-    """List the served models."""
+def models(
+    known: Annotated[bool, typer.Option("--known", help="Those of conf/models, and where they must lie.")] = False,
+    url: server.UrlOption = "",
+    key: server.KeyOption = "",
+) -> None:
+    """List the served models, or all that conf/models knows."""
+    if known:
+        _list_known()
+        return
     for model in server.client(url, key).models():
         console.print(model["id"])
+
+
+def _list_known() -> None:
+    for file in sorted((CONF / "models").glob("*.toml"), key=lambda file: file.stem.lower()):
+        path = ModelSettings.load(file.stem).path
+        state = "[green]here[/green]  " if (path / "config.json").exists() else "[dim]absent[/dim]"
+        place = path.relative_to(CONF.parent) if path.is_relative_to(CONF.parent) else path
+        console.print(f"{file.stem:<18} {state}  {escape(str(place))}")
 
 
 def _list(client: Client, dead: bool, status: str, limit: int) -> None:

@@ -86,6 +86,18 @@ def demo(
     raise typer.Exit(run(folder or _folder(None) / "demo", model or load(ServiceSettings).models[0]))
 
 
+@app.command()
+def doctor(
+    model: Annotated[str, typer.Argument(help="A model of conf/models.")],
+    path: Annotated[str, typer.Option(help="Its checkpoint folder, instead of the one that conf names.")] = "",
+) -> None:
+    """Check a model's checkpoint, say what it needs, and whether this machine can serve it."""
+    # Late: it reads tokenizers, with packages that no other command needs.
+    from cli.doctor import run
+
+    run(model, path)
+
+
 def _folder(given: Path | None) -> Path:
     return given if given is not None else load(CommandSettings).folder
 

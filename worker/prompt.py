@@ -20,6 +20,8 @@ DEFAULT_SYSTEM = (
 )
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
 _START, _END, _IMAGE_START, _IMAGE_END = "<|im_start|>", "<|im_end|>", "<img>", "</img>"
+SPECIAL_TOKENS = (_START, _END, _IMAGE_START, _IMAGE_END)
+"""What a checkpoint's tokenizer must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class PromptBuilder:
         self._tokens_per_tile = tokens_per_tile
         self._context_length = context_length
         self._system = system
-        self._special = {name: tokenizer.id_of(name) for name in (_START, _END, _IMAGE_START, _IMAGE_END)}
+        self._special = {name: tokenizer.id_of(name) for name in SPECIAL_TOKENS}
 
     def build(self, messages: Sequence[Message], tiles: Sequence[int], frames: Sequence[int] = ()) -> Prompt:
         """`tiles` has one count per image and per frame, `frames` one per video, both in the order of `media_of`.

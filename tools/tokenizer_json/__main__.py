@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from tools.tokenizer_json.conversion import ConversionError, convert
+from tools.tokenizer_json.added import ConversionError
+from tools.tokenizer_json.conversion import convert
 
 
 def main() -> None:

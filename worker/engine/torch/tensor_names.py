@@ -1,7 +1,7 @@
 """Where each tensor of a checkpoint goes: both layouts' names against the modules' own. Opens no file."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from worker.engine.config import DecoderConfig, InternVLConfig, Layout, VisionConfig
@@ -70,6 +70,13 @@ def plain_name(layout: Layout, name: str) -> str:
     name = name.removeprefix("model.")
     name = re.sub(r"^lm_head\.", "language_model.lm_head.", name)
     return re.sub(r"^language_model\.(?=embed_tokens\.|layers\.|norm\.)", "language_model.model.", name)
+
+
+def stores_head(layout: Layout, names: Iterable[str]) -> bool:
+    """Whether a checkpoint with these tensors has an output head. Where one is stored it counts, whatever the config
+    says of ties: transformers does the same."""
+    heads = {f"language_model.{family.head}.weight" for family in (_LLAMA, _INTERNLM2)}
+    return any(plain_name(layout, name) in heads for name in names)
 
 
 def _vector(name: str, target: str, width: int, bias: bool = True) -> Iterator[tuple[str, Target]]:

@@ -3,7 +3,6 @@
 Knows files and shapes; what the names mean is in `tensor_names`.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,14 +12,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from worker.engine.checkpoint_files import DERIVED, check_names, shard_files
 from worker.engine.config import CheckpointError, InternVLConfig
 from worker.engine.torch.placement import Placement
-from worker.engine.torch.tensor_names import Target, plain_name, targets
+from worker.engine.torch.tensor_names import Target, plain_name, stores_head, targets
 
 Progress = Callable[[float, str], None]
-# Derived from the config; old checkpoints carry them all the same.
-_DERIVED = ".rotary_emb.inv_freq"
-_NAMES_SHOWN = 5
 
 
 def load_weights(
@@ -33,10 +30,10 @@ def load_weights(
     `progress` gets the share that is done, 0 to 1. Raises CheckpointError naming the missing, unexpected or misshapen
     tensors."""
     expected = targets(config)
-    files = _files(folder)
+    files = shard_files(folder)
     names = {file: _names(file) for file in files}
     found = {plain_name(config.layout, name) for file in files for name in names[file]}
-    _check_names(folder, set(expected), found)
+    check_names(folder, set(expected), found)
     places = _Places(module, expected, placement)
     done, total = 0, len(expected)
     for file in files:
@@ -77,29 +74,8 @@ def _owner(target: Target) -> str:
 
 
 def has_own_head(folder: Path, config: InternVLConfig) -> bool:
-    """Whether the checkpoint stores an output head. Where one is stored it counts, whatever the config says of ties:
-    transformers does the same."""
-    names = (plain_name(config.layout, name) for file in _files(folder) for name in _names(file))
-    return any(name in ("language_model.lm_head.weight", "language_model.output.weight") for name in names)
-
-
-def _files(folder: Path) -> list[Path]:
-    """The safetensors files: those of the index, or the only one."""
-    index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        single = folder / "model.safetensors"
-        if not single.exists():
-            raise CheckpointError(f"{folder}: neither model.safetensors nor model.safetensors.index.json is here")
-        return [single]
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        files = [folder / name for name in sorted(set(weight_map.values()))]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise CheckpointError(f"{index}: no usable weight_map: {exc!r}") from exc
-    for file in files:
-        if file.parent != folder or not file.exists():
-            raise CheckpointError(f"{index}: names {file.name!r}, which is not in the folder")
-    return files
+    """See `tensor_names.stores_head`."""
+    return stores_head(config.layout, (name for file in shard_files(folder) for name in _names(file)))
 
 
 @contextmanager
@@ -114,20 +90,12 @@ def _opened(file: Path) -> Iterator[safe_open]:
 def _names(file: Path) -> list[str]:
     with _opened(file) as tensors:
         names: list[str] = tensors.offset_keys()  # type: ignore[no-untyped-call]
-    return [name for name in names if not name.endswith(_DERIVED)]
+    return [name for name in names if not name.endswith(DERIVED)]
 
 
 def _tensor(tensors: safe_open, name: str) -> torch.Tensor:
     tensor: torch.Tensor = tensors.get_tensor(name)  # type: ignore[no-untyped-call]
     return tensor
-
-
-def _check_names(folder: Path, expected: set[str], found: set[str]) -> None:
-    for what, names in (("missing", expected - found), ("unexpected", found - expected)):
-        if names:
-            shown = ", ".join(sorted(names)[:_NAMES_SHOWN])
-            more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-            raise CheckpointError(f"{folder}: {what} tensors: {shown}{more}")
 
 
 def _fill(parameter: nn.Parameter, target: Target, tensor: torch.Tensor, name: str) -> None:
