@@ -174,6 +174,7 @@ def test_another_salt_computes_everything_itself(weights: InternVL) -> None:
     nobodys = serving.answer(_first_round(CAT, DOG).generation())
     assert [a.cached_tokens for a in (mine, theirs, nobodys)] == [0, 0, 0]
     assert mine.tokens == theirs.tokens == nobodys.tokens
+    assert serving.model.encoded == 3 * (len(CAT) + len(DOG))
     again = serving.answer(_first_round(CAT, DOG, salt=1).generation())
     assert again.cached_tokens == (len(_first_round(CAT, DOG).ids) - 1) // PAGE * PAGE
 

@@ -10,8 +10,8 @@ def _embedding(rows: int) -> torch.Tensor:
     return torch.ones(rows, 4)  # 16 bytes a row
 
 
-def _key(name: str) -> tuple[bytes, int]:
-    return name.encode() * 32, 1
+def _key(name: str) -> tuple[bytes, int, int]:
+    return name.encode() * 32, 1, 0
 
 
 def test_the_least_recently_used_goes_when_the_bytes_are_spent() -> None:
@@ -44,5 +44,5 @@ def test_storing_again_replaces_and_counts_once() -> None:
 
 def test_the_same_digest_with_another_number_of_tiles_is_another_image() -> None:
     cache = EmbeddingCache(limit_bytes=100)
-    cache.put((b"d" * 32, 1), _embedding(1))
-    assert cache.get((b"d" * 32, 2)) is None
+    cache.put((b"d" * 32, 1, 0), _embedding(1))
+    assert cache.get((b"d" * 32, 2, 0)) is None

@@ -49,8 +49,9 @@ class Generation(msgspec.Struct, frozen=True):
     `vocab_size + k`; images stand in the order of their virtual ids, `tokens_per_tile × tiles` each. `generated` are
     tokens that an earlier attempt drew: they are kept, counted against `max_tokens`, and not emitted again. The
     sequence ends at one of `stop_ids`, none of which is drawn among the first `min_tokens`, or after `max_tokens`
-    generated tokens. Requests with another `salt` never share cached prefixes. With a `grammar` only tokens are drawn
-    that keep it, and a stop id only where it is fulfilled; `max_tokens` may still cut the answer short."""
+    generated tokens. Requests with another `salt` share neither cached prefixes nor encoded images. With a `grammar`
+    only tokens are drawn that keep it, and a stop id only where it is fulfilled; `max_tokens` may still cut the answer
+    short."""
 
     id: str
     prompt_ids: list[int]

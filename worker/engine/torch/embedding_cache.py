@@ -9,8 +9,8 @@ import torch
 
 from worker.engine.torch.block_cache import IntegrityError
 
-Key = tuple[bytes, int]
-"""(digest, tiles): the count guards shapes against a digest that lies."""
+Key = tuple[bytes, int, int]
+"""(digest, tiles, salt): the count guards shapes against a digest that lies; nobody finds another salt's pictures."""
 
 
 class EmbeddingCache:

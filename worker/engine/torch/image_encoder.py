@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 
-from worker.engine.generation import Image
 from worker.engine.torch.embedding_cache import EmbeddingCache, Key
 from worker.engine.torch.model import Model
 from worker.engine.torch.sequence import Sequence, Visual
@@ -34,7 +33,7 @@ class ImageEncoder:
         sequences = list(sequences)
         self.release(sequences)
         for visual in _unserved(sequences):
-            key = _key(visual.image)
+            key = _key(visual)
             cached = None if key in wanted else self._cache.get(key)
             if cached is not None:
                 self._serve(visual, cached, fresh=False)
@@ -103,5 +102,5 @@ def _unserved(sequences: Iterable[Sequence]) -> Iterator[Visual]:
         yield from (v for v in sequence.visuals if v.embedding is None and v.last >= sequence.computed)
 
 
-def _key(image: Image) -> Key:
-    return image.digest, image.tiles
+def _key(visual: Visual) -> Key:
+    return visual.image.digest, visual.image.tiles, visual.salt

@@ -32,12 +32,14 @@ class Stage(Enum):
 
 class Visual:
     """One image of a sequence. `positions` are its tokens' places in the sequence, ascending; `embedding` is
-    `[len(positions), hidden]` once encoded; `settled` once its tiles are counted as encoded or reused."""
+    `[len(positions), hidden]` once encoded; `settled` once its tiles are counted as encoded or reused; `salt` is the
+    generation's."""
 
-    __slots__ = ("embedding", "image", "positions", "settled")
+    __slots__ = ("embedding", "image", "positions", "salt", "settled")
 
-    def __init__(self, image: Image, positions: Ids) -> None:
+    def __init__(self, image: Image, positions: Ids, salt: int) -> None:
         self.image = image
+        self.salt = salt
         self.positions = positions
         self.embedding: torch.Tensor | None = None
         self.settled = False
@@ -76,7 +78,7 @@ class Sequence:
         self.visuals: list[Visual] = []
         digests: dict[int, bytes] = {}
         for image, positions in zip(generation.images, _split(places, sizes), strict=True):
-            self.visuals.append(Visual(image, positions))
+            self.visuals.append(Visual(image, positions, generation.salt))
             keyed[positions] = -1 - np.arange(len(positions))
             for page in np.unique(positions // page_size).tolist():
                 digests[page] = digests.get(page, b"") + image.digest
