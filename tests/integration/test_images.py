@@ -16,8 +16,8 @@ SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml
 EXTRAS: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 MODULES = {"pillow": "PIL", "uvicorn[standard]": "uvicorn", "prometheus-client": "prometheus_client"}
 MISSING = {
-    "api": set(EXTRAS["worker"]) - set(EXTRAS["cli"]),
-    "worker": set(EXTRAS["api"]),
+    "api": set(EXTRAS["worker"]) - set(EXTRAS["cli"]) - set(EXTRAS["api"]),
+    "worker": set(EXTRAS["api"]) - set(EXTRAS["worker"]),
 }
 COMMANDS = [
     (service["build"]["target"], name, service["command"]) for name, service in SERVICES.items() if "build" in service
