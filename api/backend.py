@@ -96,6 +96,7 @@ def _submission(settings: ApiSettings, services: ServiceSettings, store: JobStor
         ),
         max_deadline_s=settings.max_deadline_s,
         max_attempts=services.max_attempts,
+        max_choices=settings.max_choices,
     )
 
 

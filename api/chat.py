@@ -72,13 +72,14 @@ async def _chunks(backend: Backend, job: Job, include_usage: bool) -> AsyncGener
         events = await _head(follower, backend.settings.stream_head_s)
         if follower.ended:
             await _answered(backend, job)
-        yield data_event(chunks.role())
+        for chunk in chunks.roles():
+            yield data_event(chunk)
         try:
             while True:
                 tokens = [event.token for _, event in events if isinstance(event, Delta)]
-                if any(token.text or token.logprob is not None for token in tokens):
-                    yield data_event(chunks.content(tokens))
-                elif not events:
+                for chunk in chunks.contents(tokens):
+                    yield data_event(chunk)
+                if not events:
                     yield KEEP_ALIVE
                 if follower.ended:
                     break
@@ -87,7 +88,8 @@ async def _chunks(backend: Backend, job: Job, include_usage: bool) -> AsyncGener
         except (ApiError, VlmqError) as exc:
             yield data_event(error_body(_in_mid_stream(exc, job)))
             return
-    yield data_event(chunks.finish(ended.finish_reason))
+    for chunk in chunks.finishes(ended):
+        yield data_event(chunk)
     if include_usage:
         yield data_event(chunks.usage(ended.usage))
     yield DONE

@@ -40,9 +40,15 @@ def logprobs_object(tokens: Sequence[Token]) -> dict[str, Any]:
     }
 
 
+def finish_reasons(job: Job) -> list[str]:
+    """Of each choice of a job that is completed or incomplete."""
+    # Rows of a time when every job had one choice have only the job's own reason.
+    known = job.finish_reasons or (job.finish_reason or FinishReason.STOP,)
+    return [reason.value for reason in known]
+
+
 def completion_object(job: Job) -> dict[str, Any]:
     """The answer of a job that is completed or incomplete."""
-    finish = job.finish_reason or FinishReason.STOP
     return {
         "id": job.id,
         "object": "chat.completion",
@@ -50,11 +56,12 @@ def completion_object(job: Job) -> dict[str, Any]:
         "model": job.model,
         "choices": [
             {
-                "index": 0,
-                "message": {"role": "assistant", "content": job.text, "refusal": None},
-                "logprobs": None if job.request.logprobs is None else logprobs_object(job.tokens),
-                "finish_reason": finish.value,
+                "index": choice,
+                "message": {"role": "assistant", "content": job.text_of(choice), "refusal": None},
+                "logprobs": None if job.request.logprobs is None else logprobs_object(job.tokens_of(choice)),
+                "finish_reason": reason,
             }
+            for choice, reason in enumerate(finish_reasons(job))
         ],
         "usage": usage_object(job.usage),
         "service_tier": "default",
@@ -65,6 +72,7 @@ class Chunks:
     """The chunks of one job's stream; all carry the same head."""
 
     def __init__(self, job: Job, include_usage: bool) -> None:
+        self._choices = job.request.n
         self._logprobs = job.request.logprobs is not None
         self._include_usage = include_usage
         self._head: dict[str, Any] = {
@@ -75,22 +83,35 @@ class Chunks:
             "service_tier": "default",
         }
 
-    def role(self) -> dict[str, Any]:
-        return self._chunk({"role": "assistant", "content": ""})
+    def roles(self) -> list[dict[str, Any]]:
+        """What each choice begins with."""
+        return [self._chunk(choice, {"role": "assistant", "content": ""}) for choice in range(self._choices)]
 
-    def content(self, tokens: Sequence[Token]) -> dict[str, Any]:
+    def contents(self, tokens: Sequence[Token]) -> list[dict[str, Any]]:
+        """One chunk for each choice that has something to show."""
+        shown = [token for token in tokens if token.text or token.logprob is not None]
+        own = ([token for token in shown if token.choice == choice] for choice in range(self._choices))
+        return [self._content(choice, tokens) for choice, tokens in enumerate(own) if tokens]
+
+    def finishes(self, job: Job) -> list[dict[str, Any]]:
+        """What each choice ends with."""
+        reasons = enumerate(finish_reasons(job))
+        return [self._chunk(choice, {}, finish_reason=reason) for choice, reason in reasons]
+
+    def _content(self, choice: int, tokens: Sequence[Token]) -> dict[str, Any]:
         logprobs = logprobs_object(tokens) if self._logprobs else None
-        return self._chunk({"content": "".join(token.text for token in tokens)}, logprobs)
-
-    def finish(self, reason: FinishReason | None) -> dict[str, Any]:
-        return self._chunk({}, finish_reason=(reason or FinishReason.STOP).value)
+        return self._chunk(choice, {"content": "".join(token.text for token in tokens)}, logprobs)
 
     def usage(self, usage: Usage | None) -> dict[str, Any]:
         return {**self._head, "choices": [], "usage": usage_object(usage)}
 
     def _chunk(
-        self, delta: dict[str, Any], logprobs: dict[str, Any] | None = None, finish_reason: str | None = None
+        self,
+        choice: int,
+        delta: dict[str, Any],
+        logprobs: dict[str, Any] | None = None,
+        finish_reason: str | None = None,
     ) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-        chunk = {**self._head, "choices": [choice]}
+        shown = {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        chunk = {**self._head, "choices": [shown]}
         return {**chunk, "usage": None} if self._include_usage else chunk

@@ -39,9 +39,19 @@ class AttemptObject(BaseModel):
     tokens: int
 
 
+class ChoiceObject(BaseModel):
+    """One of several answers to a request with `n` above 1."""
+
+    index: int
+    output: str
+    logprobs: dict[str, Any] | None
+    finish_reason: str | None
+
+
 class JobObject(BaseModel):
-    """`output` is the text so far. `queue_position` is how many jobs go before it; null when it does not wait, and
-    in lists. `attempts` is null in lists."""
+    """`output` and `logprobs` are the answer so far: the first choice's; with `n` above 1 `choices` has them all, and
+    is null otherwise. `finish_reason` is `length` when any choice was cut. `queue_position` is how many jobs go before
+    it; null when it does not wait, and in lists. `attempts` is null in lists."""
 
     id: str
     object: str
@@ -54,6 +64,7 @@ class JobObject(BaseModel):
     metadata: dict[str, str]
     output: str
     logprobs: dict[str, Any] | None
+    choices: list[ChoiceObject] | None
     usage: dict[str, Any] | None
     finish_reason: str | None
     error: ErrorObject | None
@@ -87,7 +98,8 @@ def job_object(job: Job, queue_position: int | None = None, attempts: Sequence[A
         deadline=_unix(job.deadline),
         metadata=job.metadata,
         output=job.text,
-        logprobs=None if job.request.logprobs is None else logprobs_object(job.tokens),
+        logprobs=_logprobs(job, 0),
+        choices=_choices(job) if job.request.n > 1 else None,
         usage=usage_object(job.usage),
         finish_reason=job.finish_reason.value if job.finish_reason else None,
         error=_error(job.error),
@@ -107,6 +119,7 @@ def event_object(job_id: str, sequence: int, event: Event, ended: Job | None = N
     the terminal event shows."""
     head: dict[str, Any] = {"type": event_name(event), "sequence": sequence, "job_id": job_id}
     if isinstance(event, Delta):
+        head["index"] = event.token.choice
         head["text"] = event.token.text
         if event.token.logprob is not None:
             head["logprobs"] = logprobs_object([event.token])
@@ -125,6 +138,22 @@ def event_name(event: Event) -> str:
             return "job.delta"
         case Ended(state):
             return f"job.{state.value}"
+
+
+def _choices(job: Job) -> list[ChoiceObject]:
+    return [
+        ChoiceObject(
+            index=choice,
+            output=job.text_of(choice),
+            logprobs=_logprobs(job, choice),
+            finish_reason=job.finish_reasons[choice].value if job.finish_reasons else None,
+        )
+        for choice in range(job.request.n)
+    ]
+
+
+def _logprobs(job: Job, choice: int) -> dict[str, Any] | None:
+    return None if job.request.logprobs is None else logprobs_object(job.tokens_of(choice))
 
 
 def _unix(instant: datetime | None) -> float | None:

@@ -90,12 +90,6 @@ def _token_ids(bias: dict[str, float]) -> dict[str, float]:
     return bias
 
 
-def _only_one(n: int) -> int:
-    if n != 1:
-        raise ValueError("only one answer per request is supported")
-    return n
-
-
 StopText = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(no_nul)]
 Stops = Annotated[
     list[StopText],
@@ -127,7 +121,7 @@ class WorkBody(Wire):
         default_factory=dict
     )
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    n: Annotated[int, AfterValidator(_only_one), Field(description="Only 1: one answer per request.")] = 1
+    n: Annotated[int, Field(ge=1, le=128, description="Answers to the one request, each drawn by itself.")] = 1
     stop: Stops = Field(default_factory=list)
     min_tokens: Annotated[
         int, Field(ge=0, lt=2**31, description="Before so many tokens neither an end token nor a stop string ends it.")

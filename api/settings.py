@@ -23,6 +23,7 @@ class ApiSettings(FileSettings):
     max_video_bytes: int = Field(default=40 * 2**20, ge=1, description="Longest decoded video of a data: URL.")
     max_videos: int = Field(default=4, ge=0, description="Videos in one request.")
     max_video_segments: int = Field(default=32, ge=1, description="Frames of one video that a request may ask for.")
+    max_choices: int = Field(default=8, ge=1, le=128, description="Choices (`n`) of one request.")
     max_messages: int = Field(default=256, ge=1, description="Messages in one request.")
     max_text_chars: int = Field(default=1_000_000, ge=1, description="Characters of text in one request.")
     image_schemes: Names = Field(default=("data", "https", "http", "file"), description="Schemes of media URLs.")

@@ -34,11 +34,13 @@ class Submission:
     limits: Limits
     max_deadline_s: float
     max_attempts: int
+    max_choices: int
 
     def submit(self, body: WorkBody, kind: JobKind, tenant: str) -> Job:
         """Records the job and rings for it. Raises ApiError for what the request does wrong and for a full queue,
         StoreUnavailable and BlobsUnavailable. An ill broker is no reason: the sweeper rings later."""
         check_model(body.model, self.models)
+        self._check_choices(body.n)
         priority = Priority[body.priority.upper()] if body.priority else DEFAULT_PRIORITY[kind]
         deadline = to_instant(body.deadline, datetime.now(UTC), self.max_deadline_s)
         self.backpressure.admit(body.model)
@@ -63,6 +65,11 @@ class Submission:
         )
         self.ring(job)
         return job
+
+    def _check_choices(self, n: int) -> None:
+        if n > self.max_choices:
+            message = f"Invalid value for 'n': at most {self.max_choices} choices are allowed, got {n}."
+            raise ApiError(message, param="n", code="invalid_value")
 
     def ring(self, job: Job) -> None:
         """Tells the workers; without an answer from the broker the sweeper does it later."""
@@ -103,4 +110,5 @@ def _request(body: WorkBody, messages: tuple[Message, ...]) -> ChatRequest:
         min_tokens=body.min_tokens,
         ignore_eos=body.ignore_eos,
         json_format=to_json_format(body.response_format),
+        n=body.n,
     )

@@ -74,12 +74,13 @@ class TopLogprob(msgspec.Struct, frozen=True, array_like=True):
 
 class Token(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """One generated token. `text` is what it added to the answer: empty for an end token and while a half
-    character or a possible stop string is held back. The texts of all tokens joined are the answer."""
+    character or a possible stop string is held back. The texts of all tokens of a choice joined are its answer."""
 
     id: int
     text: str
     logprob: float | None = None
     top: tuple[TopLogprob, ...] = ()
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,9 @@ class NewJob:
 @dataclass(frozen=True, slots=True)
 class Job:
     """A row of `jobs`. `attempt` is the number of claims so far and the fencing token of the current one;
-    `losses` counts the attempts that died (drains do not count); `worker` is set while in progress."""
+    `losses` counts the attempts that died (drains do not count); `worker` is set while in progress. `tokens` are those
+    of all choices, which take turns. `finish_reasons` has one per choice once the job is completed or incomplete;
+    `finish_reason` is `length` when any of them is."""
 
     id: str
     tenant: str
@@ -168,11 +171,18 @@ class Job:
     finish_reason: FinishReason | None
     error: JobError | None
     timeline: Timeline
+    finish_reasons: tuple[FinishReason, ...] = ()
 
     @property
     def text(self) -> str:
-        """The answer so far."""
-        return "".join(token.text for token in self.tokens)
+        """The answer so far: the first choice's."""
+        return self.text_of(0)
+
+    def tokens_of(self, choice: int) -> tuple[Token, ...]:
+        return tuple(token for token in self.tokens if token.choice == choice)
+
+    def text_of(self, choice: int) -> str:
+        return "".join(token.text for token in self.tokens if token.choice == choice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +196,7 @@ class Stamps:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ends a job: `completed` and `incomplete` carry usage and a finish reason, `failed` an error."""
+    """How an attempt ends a job: `completed` and `incomplete` carry usage and finish reasons, `failed` an error."""
 
     state: JobState
     tokens: tuple[Token, ...]
@@ -194,3 +204,4 @@ class Outcome:
     finish_reason: FinishReason | None = None
     error: JobError | None = None
     stamps: Stamps = Stamps()
+    finish_reasons: tuple[FinishReason, ...] = ()

@@ -68,7 +68,8 @@ class JsonFormat(msgspec.Struct, frozen=True):
 class ChatRequest(msgspec.Struct, frozen=True):
     """`max_tokens` None: as many as the context leaves. `logprobs` None: off; n: the n likeliest beside the
     chosen token's own. Neither the model's end tokens nor stop strings end the answer before `min_tokens`;
-    `ignore_eos`: the model's end tokens never do. `json_format` None: text."""
+    `ignore_eos`: the model's end tokens never do. `json_format` None: text. `n`: how many
+    choices."""
 
     messages: tuple[Message, ...]
     sampling: Sampling
@@ -78,6 +79,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     min_tokens: int = 0
     ignore_eos: bool = False
     json_format: JsonFormat | None = None
+    n: int = 1
 
     def blobs(self) -> frozenset[str]:
         """Digests of the blobs that the request refers to."""

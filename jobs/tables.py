@@ -59,6 +59,7 @@ jobs = Table(
     Column("token_count", Integer, nullable=False, server_default="0"),
     Column("usage", JSON(none_as_null=True)),
     Column("finish_reason", Text),
+    Column("finish_reasons", JSON),
     Column("error", JSON(none_as_null=True)),
     Column("queued_at", INSTANT, nullable=False, server_default=func.now()),
     Column("claimed_at", INSTANT),

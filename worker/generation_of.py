@@ -10,11 +10,13 @@ from worker.live_job import LiveJob
 from worker.prepare import Prepared
 
 
-def generation_of(live: LiveJob, prepared: Prepared, stop_ids: Sequence[int]) -> Generation:
-    """Goes on after the tokens that earlier attempts drew."""
+def generation_of(
+    live: LiveJob, prepared: Prepared, generated: list[int], stop_ids: Sequence[int], choice: int = 0
+) -> Generation:
+    """One choice, going on after the tokens that earlier attempts drew for it."""
     asked = live.job.request.sampling
     sampling = Sampling(
-        seed=asked.seed,
+        seed=seed_of(asked.seed, choice),
         temperature=asked.temperature,
         top_p=asked.top_p,
         top_k=asked.top_k,
@@ -26,17 +28,24 @@ def generation_of(live: LiveJob, prepared: Prepared, stop_ids: Sequence[int]) ->
         logit_bias=asked.logit_bias,
     )
     return Generation(
-        id=f"{live.id}:{live.attempt}",
+        id=f"{live.id}:{live.attempt}:{choice}",
         prompt_ids=prepared.prompt.ids,
         sampling=sampling,
         max_tokens=prepared.room,
         stop_ids=list(stop_ids_of(live.job.request, stop_ids)),
         images=prepared.images,
-        generated=[token.id for token in live.tokens],
+        generated=generated,
         salt=_salt(live.job.tenant),
         min_tokens=live.job.request.min_tokens,
         grammar=_grammar(live.job.request.json_format),
     )
+
+
+def seed_of(seed: int, choice: int) -> int:
+    """The first choice has the request's own seed, so that asking for more choices does not change it."""
+    if choice == 0:
+        return seed
+    return int.from_bytes(sha256(f"{seed}:{choice}".encode()).digest()[:8], "big") >> 1
 
 
 def stop_ids_of(request: ChatRequest, model_stop_ids: Sequence[int]) -> Sequence[int]:

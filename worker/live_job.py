@@ -1,4 +1,4 @@
-"""A job while this worker runs it: its transcript, and the one ending that is decided first.
+"""A job while this worker runs it: its answer, and the one ending that is decided first.
 
 Written to by the engine's thread, ended by whoever has a reason first, waited for by the job's own thread.
 """
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from jobs.job import FinishReason, Job, Stamps, Token
+from worker.answer import Answer
 from worker.engine.generation import Finish, TokenOutput
-from worker.transcript import Transcript
 
 
 class EndKind(StrEnum):
@@ -34,16 +34,16 @@ class EndKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """`code` and `detail` explain REFUSED, FAILED and ENGINE_DIED."""
+    """`code` and `detail` explain REFUSED, FAILED and ENGINE_DIED; FINISHED has a reason for each choice."""
 
     kind: EndKind
     detail: str = ""
     code: str = ""
-    finish_reason: FinishReason | None = None
+    finish_reasons: tuple[FinishReason, ...] = ()
 
 
 class LiveJob:
-    """The sink of the job's generation. `on_tokens` is called with each batch of new tokens, on the engine's thread."""
+    """What its choices' sinks write to. `on_tokens` is called with each batch of new tokens, on the engine's thread."""
 
     def __init__(self, job: Job, on_tokens: Callable[["LiveJob", list[Token]], None]) -> None:
         self.job = job
@@ -54,7 +54,7 @@ class LiveJob:
         self.expires_at: float | None = None
         """On the monotonic clock; None: no deadline."""
         self._on_tokens = on_tokens
-        self._transcript: Transcript | None = None
+        self._answer: Answer | None = None
         self._tokens = job.tokens
 
     @property
@@ -68,7 +68,7 @@ class LiveJob:
     @property
     def tokens(self) -> tuple[Token, ...]:
         """All tokens so far, earlier attempts' included."""
-        return self._tokens if self._transcript is None else self._transcript.tokens
+        return self._tokens if self._answer is None else self._answer.tokens
 
     @property
     def stamps(self) -> Stamps:
@@ -88,9 +88,10 @@ class LiveJob:
         """What earlier attempts have published, which is at least what they stored."""
         self._tokens = tokens
 
-    def write_to(self, transcript: Transcript) -> None:
-        """The transcript, with earlier tokens replayed, that grows from now on."""
-        self._transcript = transcript
+    def write_to(self, answer: Answer) -> None:
+        """The answer, with earlier tokens replayed, that grows from now on."""
+        self._answer = answer
+        self._end_if_complete(answer)
 
     def end(self, ending: Ending) -> None:
         """The first ending counts."""
@@ -99,39 +100,58 @@ class LiveJob:
         except InvalidStateError:
             return
 
-    def on_output(self, output: TokenOutput) -> None:
-        transcript = self._transcript
-        if transcript is None or self.ending.done():
-            return
-        if output.cached_tokens is not None:
+    def on_output(self, choice: int, output: TokenOutput) -> bool:
+        """News of one choice, on the engine's thread. Whether it goes on."""
+        answer = self._answer
+        if answer is None or self.ending.done():
+            return False
+        # The other choices find the first one's prompt in the cache: that says nothing of earlier requests.
+        if output.cached_tokens is not None and choice == 0:
             self.cached_tokens = output.cached_tokens
-        pushed = [token for drawn in output.tokens if (token := transcript.push(drawn)) is not None]
+        pushed = answer.push(choice, output.tokens)
+        if output.finish is not None and answer.finish_reasons[choice] is None:
+            match output.finish:
+                case Finish.STOP | Finish.LENGTH:
+                    pushed += answer.end(choice, FinishReason(output.finish.value))
+                case _:
+                    self.end(_ending_of(output.finish, output.error))
         if pushed:
             self._first_token_at = self._first_token_at or time.monotonic()
             self._on_tokens(self, pushed)
-        if transcript.finish_reason is not None:
-            self.end(Ending(EndKind.FINISHED, finish_reason=transcript.finish_reason))
-        elif output.finish is not None:
-            self.end(_ending_of(output.finish, output.error))
+        self._end_if_complete(answer)
+        return answer.finish_reasons[choice] is None
+
+    def _end_if_complete(self, answer: Answer) -> None:
+        if answer.complete:
+            reasons = tuple(reason for reason in answer.finish_reasons if reason is not None)
+            self.end(Ending(EndKind.FINISHED, finish_reasons=reasons))
+
+
+class ChoiceSink:
+    """The sink of one choice's generation. `stop` frees its slot when a stop string ends it before the others."""
+
+    def __init__(self, live: LiveJob, choice: int, stop: Callable[[], None]) -> None:
+        self._live = live
+        self._choice = choice
+        self._stop = stop
+
+    def on_output(self, output: TokenOutput) -> None:
+        goes_on = self._live.on_output(self._choice, output)
+        if not goes_on and output.finish is None and not self._live.ending.done():
+            self._stop()
 
     def on_refused(self, code: str, message: str) -> None:
-        self.end(Ending(EndKind.REFUSED, message, code))
+        self._live.end(Ending(EndKind.REFUSED, message, code))
 
     def on_engine_died(self, detail: str) -> None:
-        self.end(Ending(EndKind.ENGINE_DIED, detail))
+        self._live.end(Ending(EndKind.ENGINE_DIED, detail))
 
 
 def _ending_of(finish: Finish, error: str) -> Ending:
-    """For an end that the transcript did not foresee."""
-    match finish:
-        case Finish.STOP:
-            return Ending(EndKind.FINISHED, finish_reason=FinishReason.STOP)
-        case Finish.LENGTH:
-            return Ending(EndKind.FINISHED, finish_reason=FinishReason.LENGTH)
-        case Finish.ERROR:
-            return Ending(EndKind.FAILED, error, "server_error")
-        case Finish.CANCELLED:
-            return Ending(EndKind.ENGINE_DIED, "the engine cancelled a generation that nobody had cancelled")
+    """For an end that is no choice's own."""
+    if finish is Finish.ERROR:
+        return Ending(EndKind.FAILED, error, "server_error")
+    return Ending(EndKind.ENGINE_DIED, "the engine cancelled a generation that nobody had cancelled")
 
 
 class LiveJobs:

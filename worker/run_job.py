@@ -10,18 +10,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from jobs.errors import StaleAttempt, StoreUnavailable
 from jobs.events import log_of, tokens_of
 from jobs.job import AttemptEnd, Job, Outcome, Token
 from jobs.ports import JobStore, Queue
+from jobs.request import ChatRequest
+from worker.answer import Answer
 from worker.detokenizer import Detokenizers
 from worker.engine.generation import Generation
 from worker.engine_process import Sink
 from worker.errors import MediaUnavailable, RequestRefused, Stopped
 from worker.generation_of import generation_of, stop_ids_of
-from worker.live_job import Ending, EndKind, LiveJob, LiveJobs
+from worker.live_job import ChoiceSink, Ending, EndKind, LiveJob, LiveJobs
 from worker.prepare import Prepared, Preparer
 from worker.publisher import Publisher
 from worker.transcript import Transcript
@@ -152,17 +155,25 @@ class JobRunner:
         events = self._publisher.open(job.id, job.attempt, log_of(job), lambda: live.end(stale))
         live.resume(tokens_of(events))
         prepared = self._preparer.prepare(job.request, live.ending)
-        transcript = Transcript(
-            *(self._me.detokenizers, job.request.stop, stop_ids_of(job.request, self._me.stop_ids)),
-            max_tokens=prepared.room,
-            min_tokens=job.request.min_tokens,
-        )
-        transcript.replay(live.tokens)
-        live.write_to(transcript)
-        if transcript.finish_reason is not None:
-            live.end(Ending(EndKind.FINISHED, finish_reason=transcript.finish_reason))
+        answer = self._answer(job.request, prepared)
+        answer.replay(live.tokens)
+        live.write_to(answer)
         with self._company(live):
-            return verdict_of(self._generate(live, prepared), live, prepared)
+            return verdict_of(self._generate(live, prepared, answer), live, prepared)
+
+    def _answer(self, request: ChatRequest, prepared: Prepared) -> Answer:
+        stop_ids = stop_ids_of(request, self._me.stop_ids)
+        return Answer(
+            [
+                Transcript(
+                    *(self._me.detokenizers, request.stop, stop_ids),
+                    max_tokens=prepared.room,
+                    min_tokens=request.min_tokens,
+                    choice=choice,
+                )
+                for choice in range(request.n)
+            ]
+        )
 
     @contextmanager
     def _company(self, live: LiveJob) -> Iterator[None]:
@@ -178,19 +189,23 @@ class JobRunner:
             if alone:
                 self._last_chance.release()
 
-    def _generate(self, live: LiveJob, prepared: Prepared) -> Ending:
+    def _generate(self, live: LiveJob, prepared: Prepared, answer: Answer) -> Ending:
         if live.ending.done():
             return live.ending.result()
-        generation = generation_of(live, prepared, self._me.stop_ids)
+        # Of those that go on: the engine draws again, from the same seeds, what had not had its turn.
+        choices = [choice for choice, reason in enumerate(answer.finish_reasons) if reason is None]
+        generations = [generation_of(live, prepared, answer.ids_of(c), self._me.stop_ids, c) for c in choices]
         live.prepared()
-        self._engine.submit(generation, live)
         try:
+            for choice, generation in zip(choices, generations, strict=True):
+                self._engine.submit(generation, ChoiceSink(live, choice, partial(self._engine.cancel, generation.id)))
             return live.ending.result(live.seconds_left())
         except TimeoutError:
             live.end(Ending(EndKind.DEADLINE))
             return live.ending.result()
         finally:
-            self._engine.cancel(generation.id)
+            for generation in generations:
+                self._engine.cancel(generation.id)
 
     def _watch_deadline(self, live: LiveJob) -> None:
         """By the database's clock: the attempt has just begun there."""

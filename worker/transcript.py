@@ -12,7 +12,7 @@ from worker.stop_strings import StopStrings
 
 
 class Transcript:
-    """One answer as it grows. Not thread-safe: whoever runs the job replays, then the engine's receiver appends. The
+    """One choice as it grows. Not thread-safe: whoever runs the job replays, then the engine's receiver appends. The
     text of the first `min_tokens` tokens counts neither as a stop string nor as the beginning of one."""
 
     def __init__(
@@ -22,6 +22,7 @@ class Transcript:
         stop_ids: Iterable[int],
         max_tokens: int,
         min_tokens: int = 0,
+        choice: int = 0,
     ) -> None:
         self._detokenizers = detokenizers
         self._detokenizer = detokenizers.new()
@@ -29,6 +30,7 @@ class Transcript:
         self._stop_ids = frozenset(stop_ids)
         self._max_tokens = max_tokens
         self._min_tokens = min_tokens
+        self._choice = choice
         self._tokens: list[Token] = []
         self.finish_reason: FinishReason | None = None
 
@@ -51,7 +53,7 @@ class Transcript:
         if self.finish_reason is not None:
             return None
         top = tuple(TopLogprob(t.id, self._detokenizers.piece(t.id), t.logprob) for t in drawn.top)
-        token = Token(drawn.id, self._text_of(drawn.id), drawn.logprob, top)
+        token = Token(drawn.id, self._text_of(drawn.id), drawn.logprob, top, self._choice)
         self._tokens.append(token)
         return token
 

@@ -27,9 +27,16 @@ def verdict_of(ending: Ending, live: LiveJob, prepared: Prepared | None) -> Verd
     """`prepared` is None when the ending came before the prompt was built."""
     match ending.kind:
         case EndKind.FINISHED:
-            whole = ending.finish_reason is FinishReason.STOP
-            state = JobState.COMPLETED if whole else JobState.INCOMPLETE
-            return Outcome(state, live.tokens, _usage(live, prepared), ending.finish_reason, stamps=live.stamps)
+            reasons = ending.finish_reasons
+            cut = FinishReason.LENGTH in reasons
+            return Outcome(
+                JobState.INCOMPLETE if cut else JobState.COMPLETED,
+                live.tokens,
+                _usage(live, prepared),
+                FinishReason.LENGTH if cut else FinishReason.STOP,
+                stamps=live.stamps,
+                finish_reasons=reasons,
+            )
         case EndKind.REFUSED | EndKind.FAILED:
             return failed(ending.code, ending.detail, None, live.tokens, _usage(live, prepared))
         case EndKind.DEADLINE:

@@ -50,6 +50,7 @@ def finish(connection: Connection, job_id: str, attempt: int, outcome: Outcome) 
         tokens=outcome.tokens,
         usage=outcome.usage,
         finish_reason=outcome.finish_reason,
+        finish_reasons=outcome.finish_reasons,
         error=outcome.error,
         stamps=outcome.stamps,
     )

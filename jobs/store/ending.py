@@ -39,7 +39,8 @@ _END = text(f"""
     WITH ended AS (
         UPDATE jobs
         SET state = :state, usage = CAST(:usage AS json), finish_reason = :finish_reason,
-            error = CAST(:error AS json), done_at = now(), worker = NULL, losses = :losses,
+            finish_reasons = CAST(:finish_reasons AS json), error = CAST(:error AS json), done_at = now(),
+            worker = NULL, losses = :losses,
             {COUNTED}
         WHERE id = :id
         RETURNING *
@@ -97,6 +98,7 @@ def end_job(
     tokens: Sequence[Token] = (),
     usage: Usage | None = None,
     finish_reason: FinishReason | None = None,
+    finish_reasons: Sequence[FinishReason] = (),
     error: JobError | None = None,
     losses: int | None = None,
     stamps: Stamps = Stamps(),  # noqa: B008  a frozen value
@@ -110,6 +112,7 @@ def end_job(
         "count": add_tokens(connection, row, tokens),
         "usage": encode(usage) if usage else None,
         "finish_reason": finish_reason,
+        "finish_reasons": encode(finish_reasons) if finish_reasons else None,
         "error": encode(error) if error else None,
         "losses": row.losses if losses is None else losses,
         "end": end,

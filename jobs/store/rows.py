@@ -25,6 +25,7 @@ from jobs.tables import job_tokens, jobs
 
 _request = msgspec.json.Decoder(ChatRequest)
 _chunks = msgspec.json.Decoder(list[list[Token]])
+_finish_reasons = msgspec.json.Decoder(tuple[FinishReason, ...])
 _usage = msgspec.json.Decoder(Usage)
 _error = msgspec.json.Decoder(JobError)
 _metadata = msgspec.json.Decoder(dict[str, str])
@@ -80,6 +81,7 @@ def job_of(row: Row[Any]) -> Job:
         finish_reason=FinishReason(row.finish_reason) if row.finish_reason else None,
         error=_error.decode(row.error) if row.error else None,
         timeline=Timeline(row.queued_at, row.claimed_at, row.prepared_at, row.first_token_at, row.done_at),
+        finish_reasons=_finish_reasons.decode(row.finish_reasons) if row.finish_reasons else (),
     )
 
 

@@ -81,6 +81,29 @@ def test_answer_keeps_the_schema_that_the_client_sends(client: openai.OpenAI) ->
     assert refused.value.param == "response_format.json_schema.schema"
 
 
+def test_openai_client_gets_three_choices_whole_and_as_a_stream(client: openai.OpenAI) -> None:
+    body = chat("Talk.", data_url(picture()), max_tokens=24, temperature=1.0, seed=11, logprobs=True, top_logprobs=2)
+    alone = client.chat.completions.create(**body).choices[0].message.content
+    whole = client.chat.completions.create(**body, n=3)
+    texts = [choice.message.content for choice in whole.choices]
+    assert texts[0] == alone
+    assert len(set(texts)) == 3
+    assert whole.usage is not None and whole.usage.completion_tokens == 72
+    streamed = ["", "", ""]
+    reasons: dict[int, str | None] = {}
+    for chunk in client.chat.completions.create(**body, n=3, stream=True):
+        (choice,) = chunk.choices
+        streamed[choice.index] += choice.delta.content or ""
+        reasons[choice.index] = choice.finish_reason
+    assert streamed == texts
+    assert reasons == {choice.index: choice.finish_reason for choice in whole.choices}
+    for choice in whole.choices:
+        assert choice.logprobs is not None and choice.logprobs.content is not None
+        assert "".join(t.token for t in choice.logprobs.content) == choice.message.content
+        assert all(bytes(t.bytes or b"").decode() == t.token for t in choice.logprobs.content)
+        assert all(len(t.top_logprobs) == 2 for t in choice.logprobs.content)
+
+
 def test_seed_repeats_a_sampled_answer(shared: System) -> None:
     body = chat("Talk.", max_tokens=40, temperature=1.0, seed=7)
     first, second = (shared.wait(shared.submit(body))["output"] for _ in range(2))

@@ -15,6 +15,23 @@ def long_answer() -> dict[str, Any]:
     return chat("Tell a long story about this.", data_url(picture()), max_tokens=1500)
 
 
+def test_engine_killed_under_three_choices_each_goes_on_where_it_was(running: System, shared: System) -> None:
+    body = chat("Tell three stories.", max_tokens=500, n=3, temperature=1.0, seed=3, ignore_eos=True)
+    undisturbed = shared.wait(shared.submit(body))
+    job_id = running.submit(body)
+    reader = running.reader(job_id)
+    reader.wait_for_tokens(60)
+    worker_of(running).engine().kill()
+    reader.wait()
+    job = running.job(job_id)
+    assert [a["end"] for a in job["attempts"]] == ["engine_died", "finished"]
+    assert reader.sequences() == list(range(len(reader.events)))
+    assert job["choices"] == undisturbed["choices"]
+    for choice in job["choices"]:
+        told = [e["text"] for e in reader.events if e.get("index") == choice["index"]]
+        assert (len(told), "".join(told)) == (500, choice["output"])
+
+
 @pytest.fixture(scope="module")
 def undisturbed(shared: System) -> str:
     """What the answer is when nothing dies."""

@@ -259,6 +259,19 @@ def test_partials_of_stale_attempts_are_named_and_not_written(store: JobStore) -
 # -- ended by its worker
 
 
+def test_choices_of_a_job_keep_their_tokens_apart_and_their_reasons(store: JobStore) -> None:
+    store.insert(new_job())
+    job = store.claim("tiny", "worker")
+    assert job is not None
+    tokens = (Token(1, "a"), Token(2, "b", choice=1), Token(3, "c"), Token(4, "", -0.5, choice=1))
+    reasons = (FinishReason.STOP, FinishReason.LENGTH)
+    outcome = Outcome(JobState.INCOMPLETE, tokens, None, FinishReason.LENGTH, finish_reasons=reasons)
+    store.finish(job.id, job.attempt, outcome)
+    done = store.get(job.id)
+    assert (done.tokens, done.finish_reasons) == (tokens, reasons)
+    assert (done.text, done.text_of(1), len(done.tokens_of(1))) == ("ac", "b", 2)
+
+
 def test_finish_ends_the_job_and_its_attempt(store: JobStore) -> None:
     store.insert(new_job())
     job = claimed(store)

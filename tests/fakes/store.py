@@ -156,7 +156,9 @@ class FakeJobStore:
                 return self._jobs[job_id]
             job = self._stamped(self._current(job_id, attempt), outcome.stamps)
             job = self._with_tokens(job, outcome.tokens)
-            job = replace(job, usage=outcome.usage, finish_reason=outcome.finish_reason)
+            job = replace(
+                job, usage=outcome.usage, finish_reason=outcome.finish_reason, finish_reasons=outcome.finish_reasons
+            )
             return self._end(job, outcome.state, AttemptEnd.FINISHED, error=outcome.error)
 
     def give_back(self, job_id: str, attempt: int, end: AttemptEnd, detail: str, tokens: Sequence[Token]) -> Job:

@@ -1,6 +1,7 @@
 """Chat completions through OpenAI's own client, over the real server, store and event log."""
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import httpx2
 import openai
 import pytest
 
-from jobs.job import FinishReason, JobError, JobKind, JobState, Priority, Token, TopLogprob
+from jobs.job import FinishReason, Job, JobError, JobKind, JobState, Priority, Token, TopLogprob
 from tests.fixtures.api import ANSWER, MODEL, ServedApi, tokens_of
 
 pytestmark = pytest.mark.integration
@@ -48,6 +49,51 @@ def test_plain_answer_has_openais_shape(api: ServedApi, client: openai.OpenAI) -
     details = answer.usage.prompt_tokens_details.to_dict()
     assert details == {"cached_tokens": 4, "image_tokens": 16, "text_tokens": 4}
     assert raw.headers["x-request-id"] == answer._request_id
+
+
+def test_choices_come_apart_whole_and_as_a_stream(api: ServedApi, client: openai.OpenAI) -> None:
+    tokens = (
+        *(Token(1, "A", -0.5), Token(2, "The", -0.25, choice=1), Token(3, " bus", -1.0)),
+        *(Token(9, "", -0.1, choice=1), Token(4, ".", -0.2)),
+    )
+
+    def serve(job: Job) -> None:
+        for place, token in enumerate(tokens):
+            api.worker.say(job, [token], place)
+        api.worker.finish(job, tokens, FinishReason.LENGTH, (FinishReason.LENGTH, FinishReason.STOP))
+
+    body: Any = {"model": MODEL, "messages": MESSAGES, "n": 2, "logprobs": True}
+    with api.worker.serving(serve):
+        whole = client.chat.completions.create(**body)
+        chunks = list(client.chat.completions.create(**body, stream=True))
+    assert [(c.index, c.message.content, c.finish_reason) for c in whole.choices] == [
+        (0, "A bus.", "length"),
+        (1, "The", "stop"),
+    ]
+    assert [[t.logprob for t in c.logprobs.content] for c in whole.choices if c.logprobs and c.logprobs.content] == [
+        [-0.5, -1.0, -0.2],
+        [-0.25, -0.1],
+    ]
+    assert all(len(chunk.choices) == 1 for chunk in chunks)
+    for choice in whole.choices:
+        own = [chunk.choices[0] for chunk in chunks if chunk.choices[0].index == choice.index]
+        assert own[0].delta.role == "assistant"
+        assert "".join(c.delta.content or "" for c in own) == choice.message.content
+        assert [c.finish_reason for c in own if c.finish_reason] == [choice.finish_reason]
+    shown = httpx2.get(f"{api.url}/v1/jobs/{whole.id}").json()
+    assert (shown["output"], shown["finish_reason"]) == ("A bus.", "length")
+    assert [(c["index"], c["output"], c["finish_reason"]) for c in shown["choices"]] == [
+        (0, "A bus.", "length"),
+        (1, "The", "stop"),
+    ]
+    deltas = httpx2.get(f"{api.url}/v1/jobs/{whole.id}/events").text.split("\n\n")
+    assert [json.loads(d.split("data: ")[1])["index"] for d in deltas if "event: job.delta" in d] == [0, 1, 0, 1, 0]
+
+
+def test_more_choices_than_allowed_are_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="at most 8") as refused:
+        client.chat.completions.create(model=MODEL, messages=MESSAGES, n=9)
+    assert refused.value.param == "n"
 
 
 def test_request_is_recorded_as_asked(api: ServedApi, client: openai.OpenAI) -> None:

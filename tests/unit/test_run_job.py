@@ -88,7 +88,7 @@ class Bench:
     tokenizer: ChatTokenizer
 
     def submit(self, *parts, **values) -> str:
-        request_keys = ("max_tokens", "stop", "logprobs", "min_tokens", "ignore_eos")
+        request_keys = ("max_tokens", "stop", "logprobs", "min_tokens", "ignore_eos", "n")
         wanted = {key: values.pop(key) for key in request_keys if key in values}
         message = Message(Role.USER, parts or (TextPart("Hello"),))
         request = ChatRequest((message,), Sampling(seed=7, temperature=0.0), **({"max_tokens": 8} | wanted))
@@ -175,7 +175,7 @@ def test_stop_string_ends_the_answer_and_frees_the_slot(bench):
     bench.engine.script, bench.engine.finish = bench.ids("one two three four"), None
     job = bench.run(bench.submit(stop=("thr",), max_tokens=100))
     assert (job.state, job.text) == (JobState.COMPLETED, "one two ")
-    assert bench.engine.cancelled == [f"{job.id}:1"]
+    assert bench.engine.cancelled == [f"{job.id}:1:0"]
 
 
 def test_min_tokens_reaches_the_engine_and_keeps_stop_strings_quiet(bench):
@@ -195,6 +195,84 @@ def test_answer_that_ignores_the_end_token_goes_on_past_it_in_every_attempt(benc
     job = bench.run(job_id)
     assert (job.state, [t.id for t in job.tokens]) == (JobState.INCOMPLETE, ids)
     assert bench.engine.submitted[0].stop_ids == []
+
+
+def test_choices_run_beside_each_other_and_take_turns_in_the_log(bench):
+    ids = [bench.ids("one two three"), bench.ids("four five six"), bench.ids("seven eight nine")]
+    end = bench.tokenizer.id_of("<|im_end|>")
+    job_id = bench.submit(n=3)
+    thread = bench.start(job_id)
+    eventually(lambda: len(bench.engine.submitted) == 3)
+    for choice in (2, 0, 1):
+        bench.engine.say(f"{job_id}:1:{choice}", ids[choice][: choice + 1])
+    bench.engine.say(f"{job_id}:1:0", [end], Finish.STOP)
+    bench.engine.say(f"{job_id}:1:2", [end], Finish.STOP)
+    bench.engine.say(f"{job_id}:1:1", ids[1][2:3], Finish.LENGTH)
+    thread.join(10)
+    job = bench.store.get(job_id)
+    assert (job.state, job.finish_reason) == (JobState.INCOMPLETE, FinishReason.LENGTH)
+    assert job.finish_reasons == (FinishReason.STOP, FinishReason.LENGTH, FinishReason.STOP)
+    assert [t.choice for t in job.tokens] == [0, 1, 2, 0, 1, 2, 1, 2, 2]
+    assert [t.id for t in job.tokens_of(2)] == [*ids[2][:3], end]
+    assert job.text == bench.tokenizer.whole.decode(ids[0][:1])
+    assert job.usage.completion_tokens == 9
+    assert bench.ended_log(job_id) == log_of(job)
+    assert len({g.sampling.seed for g in bench.engine.submitted}) == 3
+    assert bench.engine.submitted[0].sampling.seed == 7
+
+
+def test_choice_that_a_stop_string_ends_frees_its_slot_while_the_others_go_on(bench):
+    job_id = bench.submit(n=2, stop=("thr",), max_tokens=100)
+    thread = bench.start(job_id)
+    eventually(lambda: len(bench.engine.submitted) == 2)
+    bench.engine.say(f"{job_id}:1:1", bench.ids("one two three four"))
+    assert bench.engine.cancelled == [f"{job_id}:1:1"]
+    bench.engine.say(f"{job_id}:1:0", bench.ids("a three"))
+    thread.join(10)
+    job = bench.store.get(job_id)
+    assert (job.state, job.text_of(0), job.text_of(1)) == (JobState.COMPLETED, "a ", "one two ")
+
+
+def test_choices_of_a_dead_engine_continue_each_from_what_was_published(bench):
+    ids = [bench.ids("one two three four five six seven")[:8], bench.ids("nine ten eleven twelve thirteen")[:8]]
+    job_id = bench.submit(n=2)
+    thread = bench.start(job_id)
+    eventually(lambda: len(bench.engine.submitted) == 2)
+    bench.engine.say(f"{job_id}:1:0", ids[0], Finish.LENGTH)
+    bench.engine.say(f"{job_id}:1:1", ids[1][:2])
+    bench.engine.sinks[f"{job_id}:1:1"].on_engine_died("killed by SIGKILL")
+    thread.join(10)
+    job = bench.store.get(job_id)
+    assert [t.choice for t in job.tokens] == [0, 1, 0, 1, 0]
+    thread = bench.start(job_id)
+    eventually(lambda: len(bench.engine.submitted) == 4)
+    assert [g.generated for g in bench.engine.submitted[2:]] == [ids[0][:3], ids[1][:2]]
+    bench.engine.say(f"{job_id}:2:1", ids[1][2:], Finish.LENGTH)
+    bench.engine.say(f"{job_id}:2:0", ids[0][3:], Finish.LENGTH)
+    thread.join(10)
+    again = bench.store.get(job_id)
+    assert again.tokens[:5] == job.tokens
+    assert [[t.id for t in again.tokens_of(choice)] for choice in (0, 1)] == ids
+    assert bench.ended_log(job_id) == log_of(again)
+
+
+def test_continuation_submits_only_the_choices_that_go_on(bench):
+    end = bench.tokenizer.id_of("<|im_end|>")
+    job_id = bench.submit(n=2)
+    bench.store.claim("tiny", "dead")
+    held = [Token(end, ""), Token(bench.ids("a")[0], "a", choice=1)]
+    bench.store.give_back(job_id, 1, AttemptEnd.LEASE_EXPIRED, "", held)
+    bench.engine.script, bench.engine.finish = [bench.ids("a")[0], end], Finish.STOP
+    job = bench.run(job_id)
+    assert [g.id for g in bench.engine.submitted] == [f"{job_id}:2:1"]
+    assert (job.state, job.text_of(0), job.text_of(1)) == (JobState.COMPLETED, "", "a")
+
+
+def test_deadline_frees_the_slots_of_all_choices(bench):
+    job_id = bench.submit(n=3, deadline=datetime.now(UTC) + timedelta(seconds=0.3))
+    bench.runner.answer(job_id)
+    assert bench.store.get(job_id).error.code == "deadline_exceeded"
+    assert sorted(bench.engine.cancelled) == [f"{job_id}:1:{choice}" for choice in range(3)]
 
 
 def test_bell_without_a_waiting_job_does_nothing(bench):
@@ -263,7 +341,7 @@ def test_media_host_that_is_away_gives_the_job_back_and_at_last_fails_it(bench):
 def test_engine_that_refuses_fails_the_job_with_its_code(bench):
     job_id = bench.submit()
     thread = bench.start(job_id)
-    bench.engine.sinks[f"{job_id}:1"].on_refused("context_length_exceeded", "too long by 5")
+    bench.engine.sinks[f"{job_id}:1:0"].on_refused("context_length_exceeded", "too long by 5")
     thread.join(10)
     job = bench.store.get(job_id)
     assert (job.state, job.error.code, job.error.message) == (
@@ -276,8 +354,8 @@ def test_engine_that_dies_gives_the_job_back_with_its_tokens_and_the_next_attemp
     ids = bench.ids("one two three four five six")[:8]
     job_id = bench.submit()
     thread = bench.start(job_id)
-    bench.engine.say(f"{job_id}:1", ids[:3])
-    bench.engine.sinks[f"{job_id}:1"].on_engine_died("killed by SIGKILL")
+    bench.engine.say(f"{job_id}:1:0", ids[:3])
+    bench.engine.sinks[f"{job_id}:1:0"].on_engine_died("killed by SIGKILL")
     thread.join(10)
     job = bench.store.get(job_id)
     assert (job.state, job.losses, [t.id for t in job.tokens]) == (JobState.QUEUED, 1, ids[:3])
@@ -315,12 +393,12 @@ def test_continuation_that_has_all_its_tokens_ends_without_the_engine(bench):
 def test_cancelled_job_is_stopped_and_not_written(bench):
     job_id = bench.submit()
     thread = bench.start(job_id)
-    bench.engine.say(f"{job_id}:1", bench.ids("one"))
+    bench.engine.say(f"{job_id}:1:0", bench.ids("one"))
     bench.store.cancel(job_id)
     bench.live_jobs.stop(job_id, EndKind.NOT_OURS)
     thread.join(10)
     assert bench.store.get(job_id).state is JobState.CANCELLED
-    assert bench.engine.cancelled == [f"{job_id}:1"]
+    assert bench.engine.cancelled == [f"{job_id}:1:0"]
     assert bench.live_jobs.all() == []
 
 
@@ -328,7 +406,7 @@ def test_answer_of_a_superseded_attempt_is_dropped(bench):
     job_id = bench.submit()
     thread = bench.start(job_id)
     bench.store.give_back(job_id, 1, AttemptEnd.LEASE_EXPIRED, "", ())
-    bench.engine.say(f"{job_id}:1", bench.ids("abcdefghij")[:8], Finish.LENGTH)
+    bench.engine.say(f"{job_id}:1:0", bench.ids("abcdefghij")[:8], Finish.LENGTH)
     thread.join(10)
     assert bench.store.get(job_id).state is JobState.QUEUED
 
@@ -338,13 +416,13 @@ def test_deadline_that_passes_while_running_fails_the_job_and_frees_the_slot(ben
     bench.runner.answer(job_id)
     job = bench.store.get(job_id)
     assert (job.state, job.error.code) == (JobState.FAILED, "deadline_exceeded")
-    assert bench.engine.cancelled == [f"{job_id}:1"]
+    assert bench.engine.cancelled == [f"{job_id}:1:0"]
 
 
 def test_drain_gives_running_jobs_back_without_a_loss_and_passes_bells_on(bench):
     job_id = bench.submit()
     thread = bench.start(job_id)
-    bench.engine.say(f"{job_id}:1", bench.ids("one"))
+    bench.engine.say(f"{job_id}:1:0", bench.ids("one"))
     bench.runner.stop_claiming()
     bench.runner.answer("job_next")
     bench.runner.give_all_back()
@@ -455,9 +533,9 @@ def test_timeline_says_when_things_were_not_when_they_were_written(bench):
     thread = bench.start(job_id)
     eventually(lambda: bench.engine.submitted)
     time.sleep(0.1)
-    bench.engine.say(f"{job_id}:1", bench.ids("one"))
+    bench.engine.say(f"{job_id}:1:0", bench.ids("one"))
     time.sleep(0.1)
-    bench.engine.say(f"{job_id}:1", bench.ids("abcdefghij")[:8], Finish.LENGTH)
+    bench.engine.say(f"{job_id}:1:0", bench.ids("abcdefghij")[:8], Finish.LENGTH)
     thread.join(10)
     when = bench.store.get(job_id).timeline
     assert (when.first_token_at - when.prepared_at).total_seconds() > 0.05
