@@ -3,6 +3,7 @@
 import random
 import struct
 import tempfile
+from io import BytesIO
 from pathlib import Path
 
 import av
@@ -110,6 +111,24 @@ def test_frames_of_a_long_video_are_found_from_their_key_frames():
     pictures = open_video(clip(frames=300, gop=10, fps=30), Segments(3), LIMITS).decode()
     greys = np.array([float(np.asarray(picture).mean()) for picture in pictures])
     assert np.abs(greys - [grey_of(k) for k in indices]).max() < STEP / 2
+
+
+def test_only_the_groups_of_the_wanted_frames_are_decoded():
+    """Every other group is overwritten: what it holds cannot have been read. The one behind a wanted frame is fed, too:
+    a decoder gives a frame only when it knows that none comes before it."""
+    whole = clip(frames=300, gop=10, fps=30)
+    data, groups = bytearray(whole), []
+    with av.open(BytesIO(whole)) as container:
+        for packet in container.demux(container.streams.video[0]):
+            groups += [[]] if packet.is_keyframe else []
+            groups[-1] += [(packet.pos, packet.size)] if packet.size else []
+    wanted = {index // 10 for index in open_video(whole, Segments(3), LIMITS).indices}
+    for k, group in enumerate(groups):
+        for start, size in group if {k, k - 1}.isdisjoint(wanted) else ():
+            data[start : start + size] = bytes(size)
+    assert len(groups) == 30
+    assert seen(bytes(data), Segments(3)) == seen(whole, Segments(3))
+    assert refused(bytes(data), Segments(8)).code == "video_parse_error"
 
 
 def test_still_picture_is_a_video_of_one_frame():

@@ -26,10 +26,10 @@ _TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: I
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """A key frame: when it is shown, and where a seek finds it."""
+    """A key frame: when it is shown, and when it is decoded."""
 
     pts: int
-    seek: int
+    decoded: int
 
 
 class Stream:
@@ -157,13 +157,14 @@ class _Reader:
         return self._keys[place - 1] if place else None
 
     def _jump(self, key: _Key | None, time: int) -> VideoFrame | None:
-        if key is not None:
-            self._seek(key.seek)
+        """Formats differ in whether a seek means the time shown or the time decoded; a file whose index leads past the
+        wanted frame both times is read from its beginning."""
+        for place in () if key is None else dict.fromkeys((key.pts, key.decoded)):
+            self._seek(place)
             frame = self._next()
             if frame is not None and self._at <= time:
                 return frame
-        # A file whose index leads past the wanted frame is read from its beginning.
-        self._seek(min((k.seek for k in self._keys), default=0))
+        self._seek(min((key.decoded for key in self._keys), default=0))
         return self._next()
 
     def _seek(self, time: int) -> None:
