@@ -67,6 +67,7 @@ def load_of(settings: ModelSettings) -> Load:
         prefill_chunk=settings.prefill_chunk,
         tiles_per_step=settings.tiles_per_step,
         embedding_bytes=settings.embedding_mib << 20,
+        decode_copies=settings.device == "cpu" and settings.dtype == "float32",
     )
 
 
@@ -119,12 +120,15 @@ def _tell_memory(memory: Memory, settings: ModelSettings) -> None:
     rows = [
         ("weights", memory.weights, kind),
         ("KV cache", memory.cache, f"{tokens} tokens; {size(1000 * memory.cache_per_token)} per 1,000"),
+        ("copies", memory.copies, "of the cache, for decoding on a CPU; at most"),
         ("vision", memory.vision, f"at most, {settings.tiles_per_step} tiles at once"),
         ("language", memory.language, f"at most, {settings.prefill_chunk} tokens at once, {settings.slots} slots"),
         ("images", memory.embeddings, "cache of encoded images"),
         ("together", memory.total, ""),
     ]
     for name, count, note in rows:
+        if not count:
+            continue
         console.print(f"  {name:<9} {size(count):>10}  [dim]{escape(note)}[/dim]")
 
 

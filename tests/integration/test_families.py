@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -79,12 +80,20 @@ def _shown(geometry: Geometry, seed: int, tile_counts: tuple[int, ...]) -> tuple
 
 
 def _answer(engine: TorchEngine, name: str, ids: list[int], images: list[Image]) -> list[int]:
-    engine.submit(Generation(name, ids, Sampling(), _NEW_TOKENS, images=images))
-    tokens = []
-    while engine.has_work():
-        tokens += [token.id for output in engine.step() for token in output.tokens]
+    tokens = _drive(engine, Generation(name, ids, Sampling(), _NEW_TOKENS, images=images))[name]
     engine.check_integrity()
     return tokens
+
+
+def _drive(engine: TorchEngine, *generations: Generation) -> dict[str, list[int]]:
+    """The tokens of each, all in the engine together."""
+    drawn: dict[str, list[int]] = {generation.id: [] for generation in generations}
+    for generation in generations:
+        engine.submit(generation)
+    while engine.has_work():
+        for output in engine.step():
+            drawn[output.id] += [token.id for token in output.tokens]
+    return drawn
 
 
 def _check(family: Family, cases: dict[str, tuple[list[int], Tiles | None, list[Image]]]) -> None:
@@ -123,6 +132,17 @@ def test_a_family_member_answers_three_rounds_as_its_reference(family: Family) -
         ids = [*ids, *expected, *_text(60 + number, 9)]
     assert engine.stats().tiles_encoded == 4
     assert engine.stats().cached_tokens > 0
+
+
+def test_a_continuation_beyond_the_trained_length_gives_the_same_rest(tmp_path: Path) -> None:
+    """From any token, whether the prompt itself is beyond or only the answer goes there."""
+    geometry = scaled("InternVL3-9B")
+    model = InternVL.load(write_checkpoint(tmp_path, geometry), torch.device("cpu"), torch.float32)
+    for length in (geometry.context_length - 4, geometry.context_length + 20):
+        asked = Generation("whole", _text(length, length), Sampling(seed=1, temperature=1.0), 12)
+        whole = _drive(TorchEngine(model, _OPTIONS), asked)["whole"]
+        rests = [msgspec.structs.replace(asked, id=str(n), generated=whole[:n]) for n in range(1, 12)]
+        assert _drive(TorchEngine(model, _OPTIONS), *rests) == {str(n): whole[n:] for n in range(1, 12)}
 
 
 def test_a_family_member_beyond_its_trained_length_answers_as_its_reference(family: Family) -> None:

@@ -104,6 +104,8 @@ def test_config_of_either_layout_has_the_same_geometry(
         ("vision_config.num_attention_heads", 5, "vision hidden_size 64 is no multiple of 5 heads"),
         ("vision_config.patch_size", 15, "image_size 112 is no multiple of patch_size 15"),
         ("force_image_size", 448, "force_image_size is 448: supported: 112"),
+        ("template", "internlm2-chat", "template is 'internlm2-chat': supported: 'internvl2_5'"),
+        ("dynamic_image_size", False, "dynamic_image_size is False"),
         ("downsample_ratio", 0.3, "downsample_ratio is 0.3: does not divide the grid of 8 × 8"),
         ("downsample_ratio", 2, "downsample_ratio is 2: does not divide"),
         ("ps_version", "v3", "ps_version is 'v3'"),

@@ -126,6 +126,9 @@ def _original(root: Section) -> InternVLConfig:
     vision.choice("num_channels", (3,), 3)
     image_size = vision.positive("image_size")
     root.choice("force_image_size", (image_size,), image_size)
+    root.choice("template", ("internvl2_5",), "internvl2_5")
+    root.choice("dynamic_image_size", (True,), True)
+    root.choice("pad2square", (False,), False)
     return InternVLConfig(
         layout=Layout.ORIGINAL,
         # What is absent has the defaults of the reference's InternVisionConfig, which are the 6B's.

@@ -14,7 +14,8 @@ _LOGIT_COPIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the engine is asked to hold: see ModelSettings."""
+    """What the engine is asked to hold: see ModelSettings. On a CPU in fp32, decode keeps its own copies of keys and
+    values: `decode_copies`, see `torch.dense_decode`."""
 
     dtype: str
     eight_bit: bool
@@ -23,23 +24,25 @@ class Load:
     prefill_chunk: int
     tiles_per_step: int
     embedding_bytes: int
+    decode_copies: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes. `vision` and `language` are the working memory of one step, upper estimates; `embeddings` the cache of
-    encoded images."""
+    """Bytes. `copies` are of the cache at its fullest; `vision` and `language` are the working memory of one step, upper
+    estimates; `embeddings` the cache of encoded images."""
 
     weights: int
     cache_per_token: int
     cache: int
+    copies: int
     vision: int
     language: int
     embeddings: int
 
     @property
     def total(self) -> int:
-        return self.weights + self.cache + self.vision + self.language + self.embeddings
+        return self.weights + self.cache + self.copies + self.vision + self.language + self.embeddings
 
 
 def parameter_count(config: InternVLConfig) -> int:
@@ -56,6 +59,7 @@ def memory_of(config: InternVLConfig, load: Load) -> Memory:
         weights=_weights(config, size, load.eight_bit),
         cache_per_token=per_token,
         cache=per_token * load.cache_tokens,
+        copies=2 * per_token * load.cache_tokens if load.decode_copies else 0,
         vision=patches * (6 * v.hidden + 2 * v.mlp) * size,
         language=tokens * (6 * d.hidden + 3 * d.mlp) * size + _LOGIT_COPIES * load.slots * d.vocab_size * 4,
         embeddings=load.embedding_bytes,
