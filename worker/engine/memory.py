@@ -29,8 +29,8 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes. `copies` are of the cache at its fullest; `vision` and `language` are the working memory of one step, upper
-    estimates; `embeddings` the cache of encoded images."""
+    """Bytes. `copies` are of the cache at its fullest; `vision` and `language` are the working memory of one step,
+    upper estimates; `embeddings` the cache of encoded images."""
 
     weights: int
     cache_per_token: int
