@@ -20,6 +20,7 @@ from api.streams import StreamReader
 from api.submission import Submission
 from api.threads import Threads
 from jobs import connect as connecting
+from jobs.counting import RedisCounting
 from jobs.events import Event
 from jobs.ports import EventLog, JobStore, Queue
 from jobs.settings import ServiceSettings
@@ -36,6 +37,8 @@ class Backend:
     settling: Settling
     auth: Auth
     threads: Threads
+    counting: RedisCounting
+    counting_threads: Threads
     reader: StreamReader
     metrics: Metrics
 
@@ -68,6 +71,9 @@ async def connect(settings: ApiSettings, services: ServiceSettings, metrics: Met
             settling=settling,
             auth=Auth(connecting.api_keys(database), open_without_keys=settings.loopback, cache_s=settings.key_cache_s),
             threads=threads,
+            counting=connecting.counting(services, client),
+            # Their own: a question may wait for a worker for seconds.
+            counting_threads=Threads(settings.count_threads),
             reader=reader,
             metrics=metrics,
         )

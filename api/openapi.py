@@ -5,10 +5,11 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from api.schema import ChatBody, JobBody, WorkBody
+from api.schema import ChatBody, JobBody, TextBody
+from api.wire import Wire
 
 REF = "#/components/schemas/"
-BODIES: tuple[type[WorkBody], ...] = (ChatBody, JobBody)
+BODIES: tuple[type[Wire], ...] = (ChatBody, JobBody, TextBody)
 
 ERROR = {
     "type": "object",
@@ -29,9 +30,10 @@ ERROR = {
 }
 
 
-def json_body(model: type[WorkBody]) -> dict[str, Any]:
-    """What a route says of its body."""
-    content = {"application/json": {"schema": {"$ref": REF + model.__name__}}}
+def json_body(*models: type[Wire]) -> dict[str, Any]:
+    """What a route says of its body: one of these."""
+    schemas = [{"$ref": REF + model.__name__} for model in models]
+    content = {"application/json": {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}
     return {"requestBody": {"required": True, "content": content}}
 
 

@@ -179,7 +179,14 @@ class JobBody(WorkBody):
     stream: Annotated[Literal[False], Field(description="Follow GET /v1/jobs/{id}/events instead.")] = False
 
 
-B = TypeVar("B", bound=WorkBody)
+class TextBody(Wire):
+    """`POST /v1/tokenize` for plain text."""
+
+    model: Text
+    text: Text
+
+
+B = TypeVar("B", bound=Wire)
 
 
 def validate(kind: type[B], body: dict[str, Any]) -> B:

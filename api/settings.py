@@ -36,6 +36,10 @@ class ApiSettings(FileSettings):
     )
     stream_buffer: int = Field(default=1024, ge=1, description="Events held for one slow reader.")
     store_threads: int = Field(default=16, ge=1, description="Threads that talk to database, Redis and blobs.")
+    count_threads: int = Field(default=4, ge=1, description="Requests to /v1/tokenize that are answered at once.")
+    count_timeout_s: float = Field(
+        default=10.0, gt=0, le=60, description="How long /v1/tokenize waits for a worker's answer."
+    )
     key_cache_s: float = Field(default=5.0, ge=0, description="How long a checked API key is trusted.")
     shutdown_s: int = Field(default=10, ge=0, description="Time that open requests get to end after SIGTERM.")
 

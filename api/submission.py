@@ -44,7 +44,7 @@ class Submission:
         priority = Priority[body.priority.upper()] if body.priority else DEFAULT_PRIORITY[kind]
         deadline = to_instant(body.deadline, datetime.now(UTC), self.max_deadline_s)
         self.backpressure.admit(body.model)
-        messages = to_messages(body.messages, self.limits, self.blobs.put)
+        request = self.request_of(body)
         job = self.store.insert(
             NewJob(
                 id=new_job_id(kind),
@@ -52,7 +52,7 @@ class Submission:
                 kind=kind,
                 model=body.model,
                 priority=priority,
-                request=_request(body, messages),
+                request=request,
                 metadata=dict(body.metadata),
                 deadline=deadline,
                 max_attempts=self.max_attempts,
@@ -65,6 +65,10 @@ class Submission:
         )
         self.ring(job)
         return job
+
+    def request_of(self, body: WorkBody) -> ChatRequest:
+        """What the worker will read; pictures of data: URLs are stored by that. Raises ApiError, BlobsUnavailable."""
+        return _request(body, to_messages(body.messages, self.limits, self.blobs.put))
 
     def _check_choices(self, n: int) -> None:
         if n > self.max_choices:

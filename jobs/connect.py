@@ -9,6 +9,7 @@ from redis.retry import Retry
 
 from jobs.blobs import FolderBlobs, FsspecBlobs
 from jobs.control import RedisControl
+from jobs.counting import RedisCounting
 from jobs.database import Database
 from jobs.event_log import RedisEventLog
 from jobs.keys import PostgresApiKeys
@@ -50,6 +51,10 @@ def event_log(settings: ServiceSettings, client: redis.Redis) -> RedisEventLog:
 
 def control(settings: ServiceSettings, client: redis.Redis) -> RedisControl:
     return RedisControl(client, settings.redis_prefix)
+
+
+def counting(settings: ServiceSettings, client: redis.Redis) -> RedisCounting:
+    return RedisCounting(client, settings.redis_prefix)
 
 
 def queue(settings: ServiceSettings) -> CeleryQueue:

@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from jobs.counting import Counted
 from jobs.request import ChatRequest, ImagePart, VideoPart
 from worker.engine import generation
 from worker.engine.config import TilingConfig
@@ -90,6 +91,29 @@ class Preparer:
         frames = [len(pieces) for part, pieces in zip(parts, cuts, strict=True) if isinstance(part, VideoPart)]
         prompt = self._prompts.build(request.messages, [image.tiles for image in images], frames)
         return Prepared(prompt, images, self._prompts.room(prompt, request.max_tokens))
+
+    def count(self, request: ChatRequest, ending: "Future[Any]") -> Counted:
+        """The tokens that `prepare` would come to, from the sizes of the media alone. Raises as it does, but for a
+        prompt that is too long."""
+        parts = media_of(request.messages)
+        self._check_count(parts)
+        opened = self._all(self._open, parts, ending)
+        self._check_tiles(parts, opened)
+        counts = [self._tiles(part, media) for part, media in zip(parts, opened, strict=True)]
+        frames = [count for part, count in zip(parts, counts, strict=True) if isinstance(part, VideoPart)]
+        tiles = [
+            tile
+            for part, count in zip(parts, counts, strict=True)
+            for tile in ([1] * count if isinstance(part, VideoPart) else [count])
+        ]
+        prompt = self._prompts.lay_out(request.messages, tiles, frames)
+        room = max(0, self._prompts.room(prompt, request.max_tokens))
+        return Counted(len(prompt.ids), prompt.image_tokens, self._prompts.context_length, room)
+
+    def count_text(self, text: str) -> Counted:
+        """Plain text by itself."""
+        tokens, context = self._prompts.count_text(text), self._prompts.context_length
+        return Counted(tokens, 0, context, max(0, context - tokens))
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -164,8 +164,14 @@ class PromptBuilder:
         self._special = {name: tokenizer.id_of(name) for name in SPECIAL_TOKENS}
 
     def build(self, messages: Sequence[Message], tiles: Sequence[int], frames: Sequence[int] = ()) -> Prompt:
+        """As `lay_out`. Raises RequestRefused: `context_length_exceeded` when no room for an answer is left."""
+        prompt = self.lay_out(messages, tiles, frames)
+        self._check_length(len(prompt.ids), prompt.image_tokens)
+        return prompt
+
+    def lay_out(self, messages: Sequence[Message], tiles: Sequence[int], frames: Sequence[int] = ()) -> Prompt:
         """`tiles` has one count per image and per frame, `frames` one per video, both in the order of `media_of`.
-        Raises RequestRefused: `context_length_exceeded` when no room for an answer is left."""
+        However long it gets. Raises RequestRefused when placeholders and media differ in number."""
         ids = list(self._tokenizer.start_ids)
         virtual = self._vocab_size
         counts = iter(tiles)
@@ -179,9 +185,15 @@ class PromptBuilder:
                     end = virtual + next(counts) * self._tokens_per_tile
                     ids += [self._special[_IMAGE_START], *range(virtual, end), self._special[_IMAGE_END]]
                     virtual = end
-        image_tokens = virtual - self._vocab_size
-        self._check_length(len(ids), image_tokens)
-        return Prompt(ids, image_tokens)
+        return Prompt(ids, virtual - self._vocab_size)
+
+    def count_text(self, text: str) -> int:
+        """How many tokens plain text has by itself."""
+        return len(self._tokenizer.encode(text))
+
+    @property
+    def context_length(self) -> int:
+        return self._context_length
 
     def room(self, prompt: Prompt, max_tokens: int | None) -> int:
         """How many tokens the answer may have: an upper bound that the context cuts."""

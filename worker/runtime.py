@@ -33,6 +33,7 @@ from worker.prompt import DEFAULT_SYSTEM, STOP_TOKENS, PromptBuilder
 from worker.publisher import Publisher
 from worker.run_job import Identity, JobRunner
 from worker.settings import SPARE_THREADS, EngineCommand, ModelSettings, WorkerSettings
+from worker.token_counter import TokenCounter
 from worker.tokenizer import ChatTokenizer
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class Runtime:
     preparer: Preparer
     runner: JobRunner
     listener: ControlListener
+    counter: TokenCounter
     heartbeat: Heartbeat
     grace_s: float
 
@@ -102,6 +104,7 @@ class Runtime:
     def close(self) -> None:
         """After the last `answer` has returned."""
         self.listener.close()
+        self.counter.close()
         self.partials.close()
         self.preparer.close()
         self.publisher.close(_LAST_WORDS_S)
@@ -157,6 +160,7 @@ def boot(
             control_channel(services.redis_prefix, worker_id),
             lambda job_id: live_jobs.stop(job_id, EndKind.NOT_OURS),
         ),
+        counter=TokenCounter(connect.counting(services, lines.redis), model.name, preparer),
         heartbeat=Heartbeat(
             connect.job_store(lines.heartbeat_database),
             WorkerRecord(worker_id, model.name, socket.gethostname(), os.getpid(), ready.slots, ready.device),
@@ -170,6 +174,7 @@ def boot(
     runtime.publisher.start()
     runtime.partials.start()
     runtime.listener.start()
+    runtime.counter.start()
     runtime.heartbeat.start()
     return runtime
 

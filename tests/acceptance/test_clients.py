@@ -2,6 +2,7 @@
 
 import json
 
+import httpx2
 import jsonschema
 import openai
 import pytest
@@ -102,6 +103,26 @@ def test_openai_client_gets_three_choices_whole_and_as_a_stream(client: openai.O
         assert "".join(t.token for t in choice.logprobs.content) == choice.message.content
         assert all(bytes(t.bytes or b"").decode() == t.token for t in choice.logprobs.content)
         assert all(len(t.top_logprobs) == 2 for t in choice.logprobs.content)
+
+
+def test_tokens_counted_before_are_those_of_the_job(shared: System) -> None:
+    body = chat("What is in these?", data_url(picture()), data_url(picture(900, 250)), max_tokens=8)
+    with httpx2.Client(base_url=shared.url, timeout=30) as http:
+        counted = http.post("/v1/tokenize", json=body).raise_for_status().json()
+        text = http.post("/v1/tokenize", json={"model": MODEL, "text": "one two"}).raise_for_status().json()
+        long = http.post("/v1/tokenize", json=chat("word " * 9000)).raise_for_status().json()
+        bad = http.post("/v1/tokenize", json=chat("x", data_url(b"no picture")))
+    usage = shared.wait(shared.submit(body))["usage"]
+    assert (counted["prompt_tokens"], counted["image_tokens"]) == (
+        usage["prompt_tokens"],
+        usage["prompt_tokens_details"]["image_tokens"],
+    )
+    assert counted["text_tokens"] == usage["prompt_tokens_details"]["text_tokens"]
+    assert counted["max_completion_tokens"] == 8
+    assert (0 < text["prompt_tokens"] < 8, text["image_tokens"]) == (True, 0)
+    assert long["prompt_tokens"] > long["context_length"]
+    assert long["max_completion_tokens"] == 0
+    assert (bad.status_code, bad.json()["error"]["code"]) == (400, "invalid_image")
 
 
 def test_seed_repeats_a_sampled_answer(shared: System) -> None:
