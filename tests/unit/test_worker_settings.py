@@ -84,5 +84,17 @@ def test_engine_command_pins_the_gpu_and_says_everything(conf):
     assert command.arguments[command.arguments.index("--device") + 1] == "cuda"
 
 
+def test_engine_command_says_how_many_bits(conf):
+    write(conf, 'path = "/models/m"\nquantization = "int8"\n')
+    arguments = EngineCommand.of(load(WorkerSettings), ModelSettings.load("m", conf=conf)).arguments
+    assert arguments[arguments.index("--quantization") + 1] == "int8"
+
+
+def test_a_kind_of_weights_that_is_not_known_is_refused_by_key_and_value(conf):
+    write(conf, 'path = "/models/m"\nquantization = "int4"\n')
+    with pytest.raises(SettingsError, match="quantization = 'int4'"):
+        ModelSettings.load("m", conf=conf)
+
+
 def test_maintenance_settings_have_defaults():
     assert load(MaintenanceSettings).sweep_s == 1.0

@@ -13,6 +13,7 @@ import torch
 from tools.demo_model.conversation import Conversation, Task, is_right
 from tools.demo_model.product import Product
 from tools.demo_model.sample import draw_held_out
+from worker.engine.torch.quantization import Quantization
 
 CHECKPOINT = Path("models/vlmq-demo")
 TEXT_ONLY = (Task.NO_PICTURE, Task.SMALL_TALK)
@@ -61,9 +62,11 @@ def main() -> int:
     parser.add_argument("--conversations", type=int, help="per task; default: 2,000 pictures' worth of conversations")
     parser.add_argument("--wrong", action="store_true", help="print every wrong answer")
     parser.add_argument("--tasks", nargs="*", type=Task, default=list(Task))
+    parser.add_argument("--quantization", type=Quantization, choices=list(Quantization), default=Quantization.NONE)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    product = Product(options.checkpoint)
+    product = Product(options.checkpoint, quantization=options.quantization)
+    print(f"weights take {product.weight_bytes / 1e6:.1f} MB")
     with_pictures = len(Task) - len(TEXT_ONLY)
     scores = []
     print(f"{'task':<12}{'right':>6}    {'asked':<6}{'exact':>7}{'pictures':>8}")

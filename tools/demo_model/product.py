@@ -22,6 +22,7 @@ from worker.engine.generation import Image as Tiles
 from worker.engine.torch.engine import TorchEngine
 from worker.engine.torch.internvl import InternVL
 from worker.engine.torch.options import EngineOptions
+from worker.engine.torch.quantization import Quantization
 from worker.media.image import ImageLimits, open_image
 from worker.prompt import STOP_TOKENS, PromptBuilder
 from worker.tiles import at_detail, cut
@@ -56,8 +57,8 @@ class Talk:
 
 
 class Product:
-    def __init__(self, checkpoint: Path, slots: int = 16) -> None:
-        """Raises CheckpointError or TokenizerError, as the product's start does."""
+    def __init__(self, checkpoint: Path, slots: int = 16, quantization: Quantization = Quantization.NONE) -> None:
+        """Raises CheckpointError, TokenizerError or QuantizationError, as the product's start does."""
         config = load_config(checkpoint)
         self._tokenizer = ChatTokenizer.load(checkpoint)
         self._tiling: TilingConfig = config.tiling
@@ -66,8 +67,9 @@ class Product:
         self._prompts = PromptBuilder(
             self._tokenizer, config.decoder.vocab_size, config.vision.tokens_per_tile, config.decoder.context_length
         )
-        model = InternVL.load(checkpoint, torch.device("cpu"), torch.float32, _no_progress)
+        model = InternVL.load(checkpoint, torch.device("cpu"), torch.float32, _no_progress, quantization)
         self._engine = TorchEngine(model, EngineOptions(slots=slots, pages=slots * 80))
+        self.weight_bytes = model.weight_bytes()
         self._made = 0
 
     def last_answers(self, conversations: Sequence[Conversation]) -> list[str]:
