@@ -22,7 +22,8 @@ def usage_object(usage: Usage | None) -> dict[str, Any] | None:
 
 
 def logprobs_object(tokens: Sequence[Token]) -> dict[str, Any]:
-    """`token` is the text that the token added to the answer."""
+    """`token` is the text that the token added to the answer, and `bytes` are that text's: all of them joined are the
+    answer. A character of several tokens stands with the last of them."""
     return {
         "content": [
             {
@@ -30,7 +31,7 @@ def logprobs_object(tokens: Sequence[Token]) -> dict[str, Any]:
                 "logprob": token.logprob,
                 "bytes": list(token.text.encode()),
                 "top_logprobs": [
-                    {"token": top.text, "logprob": top.logprob, "bytes": list(top.text.encode())} for top in token.top
+                    {"token": top.text, "logprob": top.logprob, "bytes": _bytes(top.text)} for top in token.top
                 ],
             }
             for token in tokens
@@ -38,6 +39,11 @@ def logprobs_object(tokens: Sequence[Token]) -> dict[str, Any]:
         ],
         "refusal": None,
     }
+
+
+def _bytes(text: str) -> list[int] | None:
+    """None for a token that is no text by itself, but a part of a character."""
+    return None if "\ufffd" in text else list(text.encode())
 
 
 def finish_reasons(job: Job) -> list[str]:
