@@ -24,6 +24,7 @@ pytestmark = pytest.mark.integration
 
 OPTIONS = EngineOptions(slots=40, pages=1600, page_size=16, prefill_chunk=512)
 MAX_TOKENS = 400
+DEMO = Path("models/vlmq-demo")
 WORD = {"type": "string", "maxLength": 8}
 SMALL = {"type": "integer", "minimum": -99, "maximum": 99}
 
@@ -146,6 +147,13 @@ def _text(tokenizer: ChatTokenizer, ids: list[int]) -> str:
     return str(tokenizer.whole.decode(ids, skip_special_tokens=True))
 
 
+def _check_schemas(tokenizer: ChatTokenizer, outputs: dict[str, list[TokenOutput]]) -> None:
+    for name, schema in SCHEMAS.items():
+        text = _text(tokenizer, _ids(outputs[name]))
+        assert outputs[name][-1].finish is Finish.STOP, (name, text)
+        jsonschema.validate(json.loads(text), schema, jsonschema.Draft202012Validator)
+
+
 COMPANIONS = {"plain": {"temperature": 1.0}, "greedy": {}, "nucleus": {"temperature": 1.3, "top_p": 0.8}}
 
 
@@ -156,14 +164,20 @@ def test_every_schema_is_kept_at_temperature_1_and_companions_do_not_notice(mode
     ]
     asked = [_ask(name, n, tokenizer, schema) for n, (name, schema) in enumerate(SCHEMAS.items())]
     outputs = _run(model, grammars, [*asked, *beside])
-    for generation in asked:
-        given = outputs[generation.id]
-        text = _text(tokenizer, _ids(given))
-        assert given[-1].finish is Finish.STOP, (generation.id, text)
-        jsonschema.validate(json.loads(text), SCHEMAS[generation.id], jsonschema.Draft202012Validator)
+    _check_schemas(tokenizer, outputs)
     alone = _run(model, grammars, beside)
     for generation in beside:
         assert _ids(outputs[generation.id]) == _ids(alone[generation.id]), generation.id
+
+
+def test_demo_model_keeps_every_schema_at_temperature_1(device):
+    tokenizer = ChatTokenizer.load(DEMO)
+    model = InternVL.load(DEMO, device, torch.float32)
+    start, end = tokenizer.id_of("<|im_start|>"), tokenizer.id_of("<|im_end|>")
+    question = tokenizer.encode("user\nWhat is in the picture? Answer in JSON.")
+    prompt = [start, *question, end, *tokenizer.encode("\n"), start, *tokenizer.encode("assistant\n")]
+    asked = [_ask(name, n, tokenizer, schema, prompt_ids=prompt) for n, (name, schema) in enumerate(SCHEMAS.items())]
+    _check_schemas(tokenizer, _run(model, Grammars.load(DEMO, model.vocab_size), asked))
 
 
 @pytest.mark.parametrize(
