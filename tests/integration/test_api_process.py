@@ -38,6 +38,7 @@ def environment(services: ServiceSettings, **settings: str) -> dict[str, str]:
         "VLMQ_REDIS_URL": services.redis_url,
         "VLMQ_REDIS_PREFIX": services.redis_prefix,
         "VLMQ_BLOB_URL": services.blob_url,
+        "VLMQ_MODELS": MODEL,
         "VLMQ_API_PORT": "0",
         **settings,
     }
