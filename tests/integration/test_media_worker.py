@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from cli.services import Services
+from jobs import connect
+from jobs.counting import Counted, CountPrompt, CountRefused
 from jobs.job import Job, JobState
-from jobs.request import ImagePart, TextPart, VideoPart
+from jobs.request import ChatRequest, ImagePart, Message, Role, Sampling, TextPart, VideoPart
 from tests.fixtures.clips import animation, clip
-from tests.fixtures.worker import WorkerBench, open_bench, png
+from tests.fixtures.worker import MODEL, WorkerBench, open_bench, png
 from worker.prompt import DEFAULT_SYSTEM
 from worker.tokenizer import ChatTokenizer
 
@@ -87,6 +89,20 @@ def test_video_takes_the_tokens_of_its_lines_and_frames(bench: WorkerBench, tiny
     assert job.usage is not None
     assert job.usage.image_tokens == (frames or 8) * PER_TILE
     assert job.usage.prompt_tokens == expected_tokens(tiny_model, frames or 8)
+
+
+def test_tokens_counted_beforehand_are_those_of_a_job_with_videos_and_images(bench: WorkerBench, host: str):
+    counting = connect.counting(bench.settings, connect.redis_client(bench.settings))
+    parts = (VideoPart(f"http://{host}/clip.mp4", 3), ImagePart(stored(bench, png(500, 200))), TextPart("What?"))
+    request = ChatRequest((Message(Role.USER, parts),), Sampling(seed=1), max_tokens=4)
+    counted = counting.ask(MODEL, CountPrompt(request), 30.0)
+    job = bench.wait(bench.submit(*parts, max_tokens=4))
+    assert isinstance(counted, Counted) and job.usage is not None
+    assert (counted.prompt_tokens, counted.image_tokens) == (job.usage.prompt_tokens, job.usage.image_tokens)
+    assert counted.room == 4
+    missing = ChatRequest((Message(Role.USER, (ImagePart("blob:" + "0" * 64),)),), Sampling(seed=1))
+    refused = counting.ask(MODEL, CountPrompt(missing), 30.0)
+    assert isinstance(refused, CountRefused) and refused.code == "image_file_not_found"
 
 
 def test_video_of_a_file_a_host_and_the_store_give_the_same_answer(bench: WorkerBench, host: str):
