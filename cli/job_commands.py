@@ -1,4 +1,4 @@
-"""`vlmq jobs` and `vlmq models`: look at jobs, cancel them, give dead letters back."""
+"""`vlmq jobs` and `vlmq models`: look at jobs, cancel them, give dead letters back; which models there are."""
 
 from datetime import datetime
 from typing import Annotated
@@ -57,12 +57,12 @@ def jobs(
 
 
 def models(
-    known: Annotated[bool, typer.Option("--known", help="Those of conf/models, and where they must lie.")] = False,
+    served: Annotated[bool, typer.Option("--served", help="Only the names that the server serves now.")] = False,
     url: server.UrlOption = "",
     key: server.KeyOption = "",
 ) -> None:
-    """List the served models, or all that conf/models knows."""
-    if known:
+    """List the models of conf/models and whether their checkpoints are here, or those that the server serves."""
+    if not served:
         _list_known()
         return
     for model in server.client(url, key).models():

@@ -125,13 +125,19 @@ def test_a_family_member_answers_as_its_reference(family: Family) -> None:
 
 def test_a_family_member_answers_three_rounds_as_its_reference(family: Family) -> None:
     ids, tiles, images = _shown(family.geometry, 5, (3, 1))
-    engine = TorchEngine(InternVL.load(family.original, torch.device("cpu"), torch.float32), _OPTIONS)
+    folders = (family.original, family.native)
+    models = [InternVL.load(folder, torch.device("cpu"), torch.float32) for folder in folders]
+    engines = [TorchEngine(model, _OPTIONS) for model in models]
     for number in range(3):
         expected = family.generate(ids, tiles)
-        assert _answer(engine, str(number), ids, images) == expected
+        assert [_answer(engine, str(number), ids, images) for engine in engines] == [expected, expected]
         ids = [*ids, *expected, *_text(60 + number, 9)]
-    assert engine.stats().tiles_encoded == 4
-    assert engine.stats().cached_tokens > 0
+    wanted = family.logits(ids, tiles)
+    for engine, model in zip(engines, models, strict=True):
+        assert engine.stats().tiles_encoded == 4
+        assert engine.stats().cached_tokens > 0
+        paged = PagedModel(model, pages=160)
+        assert (paged.whole(paged.sequence(ids, tiles)) - wanted).abs().max().item() <= 1e-3
 
 
 def test_a_continuation_beyond_the_trained_length_gives_the_same_rest(tmp_path: Path) -> None:

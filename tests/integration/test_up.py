@@ -193,7 +193,7 @@ def test_up_restarts_a_program_that_is_killed(up: Up) -> None:
     before = up.running.processes["api"]
     os.kill(before, signal.SIGKILL)
     eventually(lambda: up.running.processes.get("api", before) != before)
-    eventually(lambda: up.ask("models").returncode == 0)
+    eventually(lambda: up.ask("models", "--served").returncode == 0)
     assert "killed by signal 9" in up.output.read_text()
 
 
@@ -211,17 +211,17 @@ def test_keys_open_the_door_that_the_first_one_closes(up: Up) -> None:
     secret = vlmq("keys", "create", "laptop", *folder).stdout.strip()
 
     def refused() -> bool:
-        return "401" in up.ask("models").stderr
+        return "401" in up.ask("models", "--served").stderr
 
     eventually(refused, 30)
-    assert vlmq("models", "--url", up.running.url, VLMQ_CLI_KEY=secret).stdout.strip() == "vlmq-tiny"
+    assert vlmq("models", "--served", "--url", up.running.url, VLMQ_CLI_KEY=secret).stdout.strip() == "vlmq-tiny"
     listed = vlmq("keys", "list", *folder).stdout
     key_id = re.search(r"key_\w+", listed)
     assert key_id is not None
     assert "laptop" in listed
     assert secret not in listed
     assert "is revoked" in vlmq("keys", "revoke", key_id.group(), *folder).stdout
-    eventually(lambda: "401" in vlmq("models", "--url", up.running.url, "--key", secret).stderr, 30)
+    eventually(lambda: "401" in vlmq("models", "--served", "--url", up.running.url, "--key", secret).stderr, 30)
 
 
 def test_down_stops_everything_and_a_second_one_has_nothing_to_do(up: Up) -> None:
