@@ -158,6 +158,8 @@ def test_ask_interrupted_cancels_its_job(up: Up) -> None:
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # Shells start what runs in the background with SIGINT ignored, and programs inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     with asking:
         assert asking.stdout is not None
