@@ -3,15 +3,31 @@
 import hashlib
 import threading
 import time
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from api.errors import ApiError
 from jobs.job import DEFAULT_TENANT
-from jobs.keys import ApiKeys
+from jobs.keys import ApiKey, ApiKeys
 
 CACHED_KEYS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. `key` is None while the installation has no keys, or for a caller that is no request."""
+
+    tenant: str
+    key: ApiKey | None = None
+
+    @property
+    def key_id(self) -> str | None:
+        return None if self.key is None else self.key.id
+
+
+ANYBODY = Caller(DEFAULT_TENANT)
 
 
 class Auth:
@@ -23,19 +39,19 @@ class Auth:
         self._open_without_keys = open_without_keys
         self._cache_s = cache_s
         self._lock = threading.Lock()
-        self._good: dict[bytes, tuple[str, float]] = {}
+        self._good: dict[bytes, tuple[Caller, float]] = {}
         self._open_until = 0.0
 
-    def cached(self, authorization: str | None) -> str | None:
-        """The tenant if it is known without asking the database."""
+    def cached(self, authorization: str | None) -> Caller | None:
+        """The caller if it is known without asking the database."""
         now = time.monotonic()
         if now < self._open_until:
-            return DEFAULT_TENANT
-        tenant, until = self._good.get(_digest(authorization or ""), ("", 0.0))
-        return tenant if now < until else None
+            return ANYBODY
+        caller, until = self._good.get(_digest(authorization or ""), (ANYBODY, 0.0))
+        return caller if now < until else None
 
-    def tenant(self, authorization: str | None) -> str:
-        """The tenant of an Authorization header. Raises ApiError (401), StoreUnavailable."""
+    def caller(self, authorization: str | None) -> Caller:
+        """Whoever an Authorization header names. Raises ApiError (401), StoreUnavailable."""
         until = time.monotonic() + self._cache_s
         scheme, _, secret = (authorization or "").partition(" ")
         key = self._keys.authenticate(secret.strip()) if scheme.lower() == "bearer" and secret.strip() else None
@@ -43,13 +59,13 @@ class Auth:
             with self._lock:
                 if len(self._good) >= CACHED_KEYS:
                     self._good.clear()
-                self._good[_digest(authorization or "")] = (key.tenant, until)
-            return key.tenant
+                self._good[_digest(authorization or "")] = (Caller(key.tenant, key), until)
+            return Caller(key.tenant, key)
         there_are_keys = self._keys.any_keys()
         if not there_are_keys and self._open_without_keys:
             # A client that must send some key (OpenAI's does) may send any while there are none.
             self._open_until = until
-            return DEFAULT_TENANT
+            return ANYBODY
         if authorization is None:
             raise _unauthorized("No API key was given: send the header 'Authorization: Bearer …'.")
         raise _unauthorized("The API key is not known or has been revoked.")
@@ -63,11 +79,20 @@ def _unauthorized(message: str) -> ApiError:
     return ApiError(message, status=401, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
 
 
-async def tenant_of_request(request: Request) -> str:
+async def caller_of_request(request: Request) -> Caller:
     backend = request.app.state.backend
     authorization = request.headers.get("authorization")
-    tenant: str | None = backend.auth.cached(authorization)
-    return tenant if tenant is not None else await backend.threads.call(backend.auth.tenant, authorization)
+    known: Caller | None = backend.auth.cached(authorization)
+    return known if known is not None else await backend.threads.call(backend.auth.caller, authorization)
+
+
+Asker = Annotated[Caller, Depends(caller_of_request)]
+"""For routes that create work."""
+
+
+async def tenant_of_request(caller: Asker) -> str:
+    return caller.tenant
 
 
 Tenant = Annotated[str, Depends(tenant_of_request)]
+"""For routes that only look at or change what the tenant has."""

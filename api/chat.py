@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from api.auth import Tenant
+from api.auth import Asker, Caller
 from api.backend import Backend, backend_of
 from api.body import parse_object, read_body
 from api.completion import Chunks, completion_object
@@ -17,17 +17,17 @@ from api.schema import ChatBody, validate
 from api.sse import DONE, KEEP_ALIVE, ClientGone, EventStream, data_event, unless_gone
 from jobs.errors import VlmqError
 from jobs.events import Delta, log_of
-from jobs.job import Job, JobKind, JobState
+from jobs.job import Job, JobKind, JobState, Origin
 
 router = APIRouter(tags=["chat"])
 
 
 @router.post("/v1/chat/completions", summary="Create a chat completion", openapi_extra=json_body(ChatBody))
-async def create_chat_completion(request: Request, tenant: Tenant) -> Response:
+async def create_chat_completion(request: Request, caller: Asker) -> Response:
     """OpenAI's chat completion, plain or with `stream: true`. The client's leaving cancels the job."""
     backend = backend_of(request)
     raw = await read_body(request, backend.settings.max_body_bytes)
-    body, job = await backend.threads.call(_accept, backend, raw, tenant)
+    body, job = await backend.threads.call(_accept, backend, raw, caller)
     headers = {"x-vlmq-job-id": job.id}
 
     async def cancel() -> None:
@@ -51,9 +51,10 @@ async def create_chat_completion(request: Request, tenant: Tenant) -> Response:
         return error_response(as_api_error(exc), headers)
 
 
-def _accept(backend: Backend, raw: bytes, tenant: str) -> tuple[ChatBody, Job]:
+def _accept(backend: Backend, raw: bytes, caller: Caller) -> tuple[ChatBody, Job]:
     body = validate(ChatBody, parse_object(raw))
-    job = backend.submission.submit(body, JobKind.CHAT_COMPLETION, tenant)
+    origin = Origin(background=False, stored=False)
+    job = backend.submission.submit(body, JobKind.CHAT_COMPLETION, caller, origin)
     backend.metrics.accepted(job.kind, job.model)
     return body, job
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from api.auth import Tenant
+from api.auth import Asker, Caller, Tenant
 from api.backend import Backend, backend_of
 from api.body import parse_object, read_body
 from api.errors import ApiError, ServerClosing
@@ -28,18 +28,18 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
 @router.post("", status_code=201, summary="Submit a job", openapi_extra=json_body(JobBody))
-async def submit_job(request: Request, tenant: Tenant, response: Response) -> JobObject:
+async def submit_job(request: Request, caller: Asker, response: Response) -> JobObject:
     """Answers as soon as the job is recorded; it is never lost after that."""
     backend = backend_of(request)
     raw = await read_body(request, backend.settings.max_body_bytes)
-    shown = await backend.threads.call(_submit, backend, raw, tenant)
+    shown = await backend.threads.call(_submit, backend, raw, caller)
     response.headers["x-vlmq-job-id"] = shown.id
     response.headers["location"] = f"/v1/jobs/{shown.id}"
     return shown
 
 
-def _submit(backend: Backend, raw: bytes, tenant: str) -> JobObject:
-    job = backend.submission.submit(validate(JobBody, parse_object(raw)), JobKind.JOB, tenant)
+def _submit(backend: Backend, raw: bytes, caller: Caller) -> JobObject:
+    job = backend.submission.submit(validate(JobBody, parse_object(raw)), JobKind.JOB, caller)
     backend.metrics.accepted(job.kind, job.model)
     return job_object(job, backend.store.queue_position(job), attempts=[])
 

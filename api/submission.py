@@ -2,10 +2,11 @@
 
 import logging
 import secrets
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from api.auth import Caller
 from api.backpressure import Backpressure
 from api.conversation import Limits, to_messages
 from api.deadline import to_instant
@@ -13,18 +14,33 @@ from api.errors import ApiError
 from api.response_format import to_json_format
 from api.schema import WorkBody
 from jobs.ids import new_job_id
-from jobs.job import Job, JobKind, NewJob, Priority
+from jobs.job import ANYWHERE, Job, JobKind, NewJob, Origin, Priority
 from jobs.ports import Blobs, JobStore, Queue
 from jobs.request import ChatRequest, Message, Sampling
 
 log = logging.getLogger(__name__)
 
-DEFAULT_PRIORITY = {JobKind.CHAT_COMPLETION: Priority.INTERACTIVE, JobKind.JOB: Priority.BACKGROUND}
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a door asks for, in the jobs' terms. `origin.key_id` is the caller's; `end_user` is logged alone."""
+
+    kind: JobKind
+    caller: Caller
+    model: str
+    request: ChatRequest
+    priority: Priority
+    deadline: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin = ANYWHERE
+    end_user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Synchronous: one hop to a thread takes a job in. All parts are the process's own."""
+    """Synchronous: one hop to a thread takes a job in. All parts are the process's own.
+
+    A door makes an `Order`, by `order_of` or by its own reading of its own body, and `record` makes it a job."""
 
     store: JobStore
     queue: Queue
@@ -36,33 +52,46 @@ class Submission:
     max_attempts: int
     max_choices: int
 
-    def submit(self, body: WorkBody, kind: JobKind, tenant: str) -> Job:
-        """Records the job and rings for it. Raises ApiError for what the request does wrong and for a full queue,
-        StoreUnavailable and BlobsUnavailable. An ill broker is no reason: the sweeper rings later."""
+    def submit(self, body: WorkBody, kind: JobKind, caller: Caller, origin: Origin = ANYWHERE) -> Job:
+        """Both steps for a body of chat messages. Raises as they do."""
+        return self.record(self.order_of(body, kind, caller, origin))
+
+    def order_of(self, body: WorkBody, kind: JobKind, caller: Caller, origin: Origin = ANYWHERE) -> Order:
+        """What a body of chat messages asks for. Raises ApiError for what it does wrong, BlobsUnavailable."""
         check_model(body.model, self.models)
         self._check_choices(body.n)
-        priority = Priority[body.priority.upper()] if body.priority else DEFAULT_PRIORITY[kind]
-        deadline = to_instant(body.deadline, datetime.now(UTC), self.max_deadline_s)
-        self.backpressure.admit(body.model)
-        request = self.request_of(body)
+        lane = Priority.BACKGROUND if origin.background else Priority.INTERACTIVE
+        return Order(
+            kind=kind,
+            caller=caller,
+            model=body.model,
+            priority=Priority[body.priority.upper()] if body.priority else lane,
+            deadline=to_instant(body.deadline, datetime.now(UTC), self.max_deadline_s),
+            request=self.request_of(body),
+            metadata=dict(body.metadata),
+            origin=origin,
+            end_user=body.user or body.safety_identifier,
+        )
+
+    def record(self, order: Order) -> Job:
+        """Records a job and rings for it. Raises ApiError for a full queue, StoreUnavailable. An ill broker is no
+        reason: the sweeper rings later."""
+        self.backpressure.admit(order.model)
         job = self.store.insert(
             NewJob(
-                id=new_job_id(kind),
-                tenant=tenant,
-                kind=kind,
-                model=body.model,
-                priority=priority,
-                request=request,
-                metadata=dict(body.metadata),
-                deadline=deadline,
+                id=new_job_id(order.kind),
+                tenant=order.caller.tenant,
+                kind=order.kind,
+                model=order.model,
+                priority=order.priority,
+                request=order.request,
+                metadata=dict(order.metadata),
+                deadline=order.deadline,
                 max_attempts=self.max_attempts,
+                origin=replace(order.origin, key_id=order.caller.key_id),
             )
         )
-        log.info(
-            "accepted %s",
-            job.id,
-            extra={"action": "job.accepted", "job_id": job.id, "user": body.user or body.safety_identifier},
-        )
+        log.info("accepted %s", job.id, extra={"action": "job.accepted", "job_id": job.id, "end_user": order.end_user})
         self.ring(job)
         return job
 

@@ -1,8 +1,10 @@
 """The job: one accepted chat request and everything that is known of it. Values only, no storage."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from typing import Any
 
 import msgspec
 
@@ -29,6 +31,7 @@ class JobKind(StrEnum):
 
     JOB = "job"
     CHAT_COMPLETION = "chat.completion"
+    RESPONSE = "response"
 
 
 class Priority(IntEnum):
@@ -131,9 +134,45 @@ class Attempt:
     tokens: int = 0
 
 
+class Webhook(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a job's own end is told, besides the tenant's registered endpoints. `event_types` empty: OpenAI's names of
+    all ends. `secret` None: signed with the tenant's."""
+
+    url: str
+    event_types: tuple[str, ...] = ()
+    secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLine:
+    """The place of a job in a batch's input file; lines count from 1."""
+
+    batch_id: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a job came in. `background`: nobody holds a connection open for it. `stored`: clients may read it again
+    through OpenAI's surfaces. `door` is what the API keeps in order to show the job in the shape in which it was
+    asked for: JSON values that nobody else reads."""
+
+    key_id: str | None = None
+    background: bool = True
+    stored: bool = True
+    door: Mapping[str, Any] = field(default_factory=dict)
+    batch: BatchLine | None = None
+    webhook: Webhook | None = None
+
+
+ANYWHERE = Origin()
+"""Of a job that came in as most do: in the background, kept, without anything of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What the API hands to the store: everything else is the store's to fill in."""
+    """What the API hands to the store: everything else is the store's to fill in. `cost` is the estimate of its tokens,
+    text and visual, prompt and answer, by which the queue is shared before the true count is known."""
 
     id: str
     tenant: str
@@ -144,6 +183,8 @@ class NewJob:
     metadata: dict[str, str] = field(default_factory=dict)
     deadline: datetime | None = None
     max_attempts: int = 3
+    origin: Origin = ANYWHERE
+    cost: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +213,8 @@ class Job:
     error: JobError | None
     timeline: Timeline
     finish_reasons: tuple[FinishReason, ...] = ()
+    origin: Origin = ANYWHERE
+    cost: int = 1
 
     @property
     def text(self) -> str:

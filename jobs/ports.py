@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from jobs.events import Event
-from jobs.job import Attempt, AttemptEnd, Job, JobState, NewJob, Outcome, Priority, Stamps, Token
+from jobs.job import Attempt, AttemptEnd, Job, JobKind, JobState, NewJob, Outcome, Priority, Stamps, Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """`after` is a job id: the page starts behind it, in the listing's order (newest first unless `ascending`)."""
+    """`after` is a job id: the page starts behind it, in the listing's order (newest first unless `ascending`).
+    None: whatever kind, stored or not."""
 
     state: JobState | None = None
     model: str | None = None
@@ -54,6 +55,8 @@ class JobFilter:
     after: str | None = None
     limit: int = 20
     ascending: bool = False
+    kind: JobKind | None = None
+    stored: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ which JSONB refuses.
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     ForeignKey,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Text,
     func,
     text,
+    true,
 )
 from sqlalchemy.dialects.postgresql import JSON, JSONB
 
@@ -66,6 +68,16 @@ jobs = Table(
     Column("prepared_at", INSTANT),
     Column("first_token_at", INSTANT),
     Column("done_at", INSTANT),
+    # How it came in.
+    Column("key_id", Text),
+    Column("background", Boolean, nullable=False, server_default=true()),
+    Column("stored", Boolean, nullable=False, server_default=true()),
+    Column("door", JSON(none_as_null=True)),
+    Column("batch_id", Text),
+    Column("batch_line", Integer),
+    Column("webhook", JSON(none_as_null=True)),
+    # The estimate of its tokens, prompt and answer.
+    Column("cost", Integer, nullable=False, server_default="1"),
     # When the queue was last rung for the job since it became queued, and how often.
     Column("rung_at", INSTANT),
     Column("rings", Integer, nullable=False, server_default="0"),
@@ -75,6 +87,7 @@ jobs = Table(
     Index("ix_jobs_deadline", "deadline", postgresql_where=text("deadline IS NOT NULL AND " + ACTIVE.text)),
     Index("ix_jobs_done", "done_at", postgresql_where=text("done_at IS NOT NULL")),
     Index("ix_jobs_page", "tenant", "number"),
+    Index("ix_jobs_batch", "batch_id", "batch_line", unique=True, postgresql_where=text("batch_id IS NOT NULL")),
 )
 
 job_tokens = Table(

@@ -14,9 +14,12 @@ from jobs.tables import job_attempts, jobs
 _INSERT = text(f"""
     WITH inserted AS (
         INSERT INTO jobs
-            (id, tenant, kind, model, priority, state, request, metadata, deadline, max_attempts, rung_at, rings)
+            (id, tenant, kind, model, priority, state, request, metadata, deadline, max_attempts, rung_at, rings,
+             key_id, background, stored, door, batch_id, batch_line, webhook, cost)
         VALUES (:id, :tenant, :kind, :model, :priority, :state, CAST(:request AS json), CAST(:metadata AS jsonb),
-                :deadline, :max_attempts, now(), 1)
+                :deadline, :max_attempts, now(), 1,
+                :key_id, :background, :stored, CAST(:door AS json), :batch_id, :batch_line, CAST(:webhook AS json),
+                :cost)
         RETURNING *
     ), referred AS (
         INSERT INTO job_blobs (job_id, digest)
@@ -28,6 +31,7 @@ _GET = text(whole_jobs() + " WHERE id = :id AND (CAST(:tenant AS text) IS NULL O
 
 
 def insert_job(connection: Connection, new: NewJob) -> Job:
+    origin = new.origin
     values = {
         "id": new.id,
         "tenant": new.tenant,
@@ -40,6 +44,14 @@ def insert_job(connection: Connection, new: NewJob) -> Job:
         "deadline": new.deadline,
         "max_attempts": new.max_attempts,
         "blobs": list(new.request.blobs()),
+        "key_id": origin.key_id,
+        "background": origin.background,
+        "stored": origin.stored,
+        "door": encode(origin.door) if origin.door else None,
+        "batch_id": origin.batch.batch_id if origin.batch else None,
+        "batch_line": origin.batch.line if origin.batch else None,
+        "webhook": encode(origin.webhook) if origin.webhook else None,
+        "cost": new.cost,
     }
     return job_of(connection.execute(_INSERT, values).one())
 
@@ -63,6 +75,10 @@ def page(connection: Connection, tenant: str, wanted: JobFilter) -> list[Job]:
         statement = statement.where(jobs.c.state == wanted.state)
     if wanted.model is not None:
         statement = statement.where(jobs.c.model == wanted.model)
+    if wanted.kind is not None:
+        statement = statement.where(jobs.c.kind == wanted.kind)
+    if wanted.stored is not None:
+        statement = statement.where(jobs.c.stored == wanted.stored)
     if wanted.metadata:
         statement = statement.where(jobs.c.metadata.contains(literal(encode(wanted.metadata), JSONB())))
     if wanted.after is not None:

@@ -10,15 +10,18 @@ from sqlalchemy.dialects.postgresql import JSON, aggregate_order_by
 from jobs.job import (
     Attempt,
     AttemptEnd,
+    BatchLine,
     FinishReason,
     Job,
     JobError,
     JobKind,
     JobState,
+    Origin,
     Priority,
     Timeline,
     Token,
     Usage,
+    Webhook,
 )
 from jobs.request import ChatRequest
 from jobs.tables import job_tokens, jobs
@@ -29,6 +32,8 @@ _finish_reasons = msgspec.json.Decoder(tuple[FinishReason, ...])
 _usage = msgspec.json.Decoder(Usage)
 _error = msgspec.json.Decoder(JobError)
 _metadata = msgspec.json.Decoder(dict[str, str])
+_door = msgspec.json.Decoder(dict[str, Any])
+_webhook = msgspec.json.Decoder(Webhook)
 
 
 def encode(value: Any) -> str:
@@ -82,6 +87,19 @@ def job_of(row: Row[Any]) -> Job:
         error=_error.decode(row.error) if row.error else None,
         timeline=Timeline(row.queued_at, row.claimed_at, row.prepared_at, row.first_token_at, row.done_at),
         finish_reasons=_finish_reasons.decode(row.finish_reasons) if row.finish_reasons else (),
+        origin=_origin_of(row),
+        cost=row.cost,
+    )
+
+
+def _origin_of(row: Row[Any]) -> Origin:
+    return Origin(
+        key_id=row.key_id,
+        background=row.background,
+        stored=row.stored,
+        door=_door.decode(row.door) if row.door else {},
+        batch=None if row.batch_id is None else BatchLine(row.batch_id, row.batch_line),
+        webhook=_webhook.decode(row.webhook) if row.webhook else None,
     )
 
 

@@ -8,17 +8,20 @@ import pytest
 from jobs.errors import IllegalTransition, JobExists, JobNotFinished, JobNotFound, StaleAttempt
 from jobs.job import (
     AttemptEnd,
+    BatchLine,
     FinishReason,
     Job,
     JobError,
     JobKind,
     JobState,
+    Origin,
     Outcome,
     Priority,
     Stamps,
     Token,
     TopLogprob,
     Usage,
+    Webhook,
 )
 from jobs.ports import JobFilter, JobStore, Partial
 from jobs.request import ChatRequest, ImagePart, Message, Role, Sampling, TextPart
@@ -79,6 +82,20 @@ def test_insert_records_the_job_as_queued(store: JobStore) -> None:
     assert job.timeline == replace(job.timeline, claimed_at=None, prepared_at=None, first_token_at=None, done_at=None)
 
 
+def test_insert_keeps_how_the_job_came_in(store: JobStore) -> None:
+    origin = Origin(
+        key_id="key_1",
+        background=False,
+        stored=False,
+        door={"instructions": "Be kind. \x00 ☃", "tools": [{"type": "function"}]},
+        batch=BatchLine("batch_1", 7),
+        webhook=Webhook("https://example.org/hook", ("job.completed",), "whsec_c2VjcmV0"),
+    )
+    job = store.insert(new_job(origin=origin, cost=321))
+    assert (job.origin, job.cost) == (origin, 321)
+    assert store.get(job.id) == job
+
+
 def test_insert_of_a_known_id_raises_and_changes_nothing(store: JobStore) -> None:
     job = store.insert(new_job())
     with pytest.raises(JobExists, match=job.id):
@@ -118,6 +135,9 @@ def test_page_keeps_what_the_filter_names(store: JobStore) -> None:
     store.cancel(plain.id)
     assert [job.id for job in store.page("default", JobFilter(metadata={"run": "7"}))] == [marked.id]
     assert [job.id for job in store.page("default", JobFilter(model="large"))] == [marked.id]
+    hidden = store.insert(new_job(kind=JobKind.RESPONSE, origin=Origin(stored=False)))
+    assert [job.id for job in store.page("default", JobFilter(kind=JobKind.RESPONSE))] == [hidden.id]
+    assert [job.id for job in store.page("default", JobFilter(stored=False))] == [hidden.id]
     assert [job.id for job in store.page("default", JobFilter(state=JobState.CANCELLED))] == [plain.id]
 
 

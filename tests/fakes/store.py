@@ -57,6 +57,8 @@ class FakeJobStore:
                 finish_reason=None,
                 error=None,
                 timeline=Timeline(queued_at=self._now()),
+                origin=job.origin,
+                cost=job.cost,
             )
             return self._jobs[job.id]
 
@@ -80,6 +82,8 @@ class FakeJobStore:
                 if job.tenant == tenant
                 and filter.state in (None, job.state)
                 and filter.model in (None, job.model)
+                and filter.kind in (None, job.kind)
+                and filter.stored in (None, job.origin.stored)
                 and filter.metadata.items() <= job.metadata.items()
                 and (after is None or (self._number[job.id] > after) == filter.ascending)
                 and job.id != filter.after

@@ -1,0 +1,12 @@
+"""Fair shares of the queue."""
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass
