@@ -85,19 +85,24 @@ def _check_sizes(wire: list[ChatMessage], limits: Limits) -> None:
 
 
 def _check_placeholders(message: ChatMessage, param: str) -> None:
-    """Media stand where their placeholder stands, or, when a message has none, in front of its text. `<video>` is a
-    placeholder only where there are videos: it is HTML, too."""
     images = sum(isinstance(part, ImageContent) for part in message.content)
     videos = sum(isinstance(part, VideoContent) for part in message.content)
     if message.role != "user":
         if images or videos:
-            raise ApiError(
-                f"Only user messages may have images and videos; this one is from {message.role!r}.",
-                param=param,
-                code="invalid_value",
-            )
+            raise no_media_from(message.role, param)
         return
     text = "\n".join(part.text for part in message.content if isinstance(part, TextContent))
+    check_placeholders(text, images, videos, param)
+
+
+def no_media_from(role: str, param: str) -> ApiError:
+    message = f"Only user messages may have images and videos; this one is from {role!r}."
+    return ApiError(message, param=param, code="invalid_value")
+
+
+def check_placeholders(text: str, images: int, videos: int, param: str) -> None:
+    """Media stand where their placeholder stands, or, when a message has none, in front of its text. `<video>` is a
+    placeholder only where there are videos: it is HTML, too. Raises ApiError."""
     for placeholder, media, name in ((PLACEHOLDER, images, "images"), (VIDEO_PLACEHOLDER, videos, "videos")):
         places = text.count(placeholder)
         if places in (0, media) or (placeholder == VIDEO_PLACEHOLDER and not videos):

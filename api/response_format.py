@@ -49,26 +49,31 @@ def to_json_format(wire: TextFormat | JsonObjectFormat | JsonSchemaFormat | None
         case JsonObjectFormat():
             return JsonFormat()
         case JsonSchemaFormat():
-            schema = msgspec.json.encode(wire.json_schema.schema_).decode()
-            _check(schema)
-            return JsonFormat(schema)
+            return schema_format(wire.json_schema.schema_, SCHEMA_PARAM)
         case _:
             return None
 
 
-def _check(schema: str) -> None:
+def schema_format(schema: dict[str, Any], param: str) -> JsonFormat:
+    """What keeps to the schema that a body has at `param`. Raises ApiError for one that the engine would refuse."""
+    text = msgspec.json.encode(schema).decode()
+    _check(text, param)
+    return JsonFormat(text)
+
+
+def _check(schema: str, param: str) -> None:
     size = len(schema.encode())
     if size > SCHEMA_BYTES:
-        raise _refusal(f"it has {size} bytes as text; at most {SCHEMA_BYTES} are allowed")
+        raise _refusal(f"it has {size} bytes as text; at most {SCHEMA_BYTES} are allowed", param)
     # Options in the schema itself must not make the compiler leave keywords out.
     try:
         rules = LLMatcher.grammar_from_json_schema(schema, overrides={"lenient": False, "coerce_one_of": False})
     except ValueError as exc:
-        raise _refusal(str(exc)) from exc
+        raise _refusal(str(exc), param) from exc
     wrong, messages = LLMatcher.validate_grammar_with_warnings(rules)
     if wrong:
-        raise _refusal(messages[0])
+        raise _refusal(messages[0], param)
 
 
-def _refusal(why: str) -> ApiError:
-    return ApiError(f"Invalid schema in {SCHEMA_PARAM!r}: {why[:500]}.", param=SCHEMA_PARAM, code="invalid_json_schema")
+def _refusal(why: str, param: str) -> ApiError:
+    return ApiError(f"Invalid schema in {param!r}: {why[:500]}.", param=param, code="invalid_json_schema")

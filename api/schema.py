@@ -190,9 +190,13 @@ B = TypeVar("B", bound=Wire)
 
 
 def validate(kind: type[B], body: dict[str, Any]) -> B:
-    """Raises ApiError that names the field, its value and what it may be."""
+    """A body of OpenAI's chat fields. Raises Unsupported for those that are refused, and as `validated`."""
     refuse_unsupported(body)
-    body = supported(body)
+    return validated(kind, supported(body))
+
+
+def validated(kind: type[B], body: dict[str, Any]) -> B:
+    """Raises ApiError that names the field, its value and what it may be."""
     try:
         return kind.model_validate(body)
     except pydantic.ValidationError as exc:
