@@ -1,27 +1,8 @@
-"""Request bodies and pictures that the acceptance tests send."""
+"""Request bodies that the acceptance tests send."""
 
-import base64
-import io
 from typing import Any
 
-from PIL import Image, ImageDraw
-
 from tests.acceptance.system import MODEL
-
-
-def picture(width: int = 300, height: int = 200, colour: str = "steelblue", kind: str = "PNG") -> bytes:
-    """A drawn picture, encoded."""
-    image = Image.new("RGB", (width, height), "ivory")
-    draw = ImageDraw.Draw(image)
-    draw.ellipse((width // 8, height // 8, width // 2, height * 3 // 4), fill=colour)
-    draw.rectangle((width // 2, height // 3, width * 7 // 8, height * 7 // 8), fill="crimson")
-    out = io.BytesIO()
-    image.save(out, kind)
-    return out.getvalue()
-
-
-def data_url(data: bytes, media_type: str = "image/png") -> str:
-    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
 def image_part(url: str) -> dict[str, Any]:

@@ -13,8 +13,8 @@ import pytest
 from cli.services import Services
 from cli.valkey import EmbeddedValkey
 from jobs.settings import ServiceSettings
-from tests.acceptance.bodies import picture
 from tests.acceptance.system import System, system
+from tests.fixtures.pictures import picture
 from tests.fixtures.services import fresh_database, fresh_prefix, settings_for
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,20 +20,10 @@ import psutil
 from jobs import connect
 from jobs.ports import WorkerStatus
 from jobs.settings import ServiceSettings
+from tests.fixtures.eventually import WITHIN_S, eventually
 
-DEADLINE_S = 90.0
 MODEL = "vlmq-tiny"
 """The random checkpoint: fast, and its answers end where they are told to."""
-
-
-def eventually(what: str, condition: Callable[[], Any], within_s: float = DEADLINE_S, every_s: float = 0.05) -> Any:
-    """The first true value of `condition`; fails naming `what` when none comes."""
-    end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(every_s)
-    raise AssertionError(f"not within {within_s:.0f} s: {what}")
 
 
 def free_port() -> int:
@@ -148,7 +138,7 @@ class System:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    def wait(self, job_id: str, status: str = "", within_s: float = DEADLINE_S) -> dict[str, Any]:
+    def wait(self, job_id: str, status: str = "", within_s: float = WITHIN_S) -> dict[str, Any]:
         """The job once it is terminal, or once it has `status`."""
 
         def reached() -> dict[str, Any] | None:
@@ -221,7 +211,7 @@ class Reader:
     def wait_for_tokens(self, count: int) -> None:
         eventually(f"{count} tokens", lambda: self.tokens() >= count)
 
-    def wait(self, within_s: float = DEADLINE_S) -> str:
+    def wait(self, within_s: float = WITHIN_S) -> str:
         """The whole text, after the log's end."""
         assert self._ended.wait(within_s), f"no end after {within_s:.0f} s; last: {self.events[-1:]}"
         return self.text()

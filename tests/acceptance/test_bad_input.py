@@ -8,9 +8,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.acceptance.bodies import chat, data_url, image_part, picture
+from tests.acceptance.bodies import chat, image_part
 from tests.acceptance.conftest import Neighbourhood
 from tests.acceptance.system import System
+from tests.fixtures.pictures import data_url, picture
 
 pytestmark = pytest.mark.acceptance
 

@@ -4,8 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.acceptance.bodies import chat, data_url, picture
+from tests.acceptance.bodies import chat
 from tests.acceptance.system import System
+from tests.fixtures.pictures import data_url, picture
 
 pytestmark = pytest.mark.acceptance
 COLOURS = ("steelblue", "seagreen", "gold", "black")

@@ -7,7 +7,8 @@ import httpx2
 import pytest
 
 from tests.acceptance.bodies import chat
-from tests.acceptance.system import System, eventually
+from tests.acceptance.system import System
+from tests.fixtures.eventually import eventually
 
 pytestmark = pytest.mark.acceptance
 

@@ -7,8 +7,9 @@ import jsonschema
 import openai
 import pytest
 
-from tests.acceptance.bodies import chat, data_url, picture
+from tests.acceptance.bodies import chat
 from tests.acceptance.system import MODEL, System
+from tests.fixtures.pictures import data_url, picture
 
 pytestmark = pytest.mark.acceptance
 

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.bodies import chat, data_url, picture
-from tests.acceptance.system import Process, Reader, System, eventually
+from tests.acceptance.bodies import chat
+from tests.acceptance.system import Process, Reader, System
+from tests.fixtures.eventually import eventually
+from tests.fixtures.pictures import data_url, picture
 
 pytestmark = pytest.mark.acceptance
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from jobs.settings import ServiceSettings
-from tests.acceptance.bodies import data_url, image_part
+from tests.acceptance.bodies import image_part
 from tests.acceptance.system import System, system
+from tests.fixtures.pictures import data_url
 from tools.demo_model.conversation import Conversation, Task, is_right
 from tools.demo_model.drawing import draw
 from tools.demo_model.product import png_of

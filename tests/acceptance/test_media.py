@@ -5,9 +5,10 @@ from typing import Any
 import openai
 import pytest
 
-from tests.acceptance.bodies import data_url, image_part, picture
+from tests.acceptance.bodies import image_part
 from tests.acceptance.system import MODEL, System
 from tests.fixtures.clips import animation, clip
+from tests.fixtures.pictures import data_url, picture
 
 pytestmark = pytest.mark.acceptance
 

@@ -4,7 +4,8 @@ import pytest
 
 from cli.valkey import EmbeddedValkey
 from tests.acceptance.bodies import chat
-from tests.acceptance.system import System, eventually
+from tests.acceptance.system import System
+from tests.fixtures.eventually import eventually
 
 pytestmark = pytest.mark.acceptance
 

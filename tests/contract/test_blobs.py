@@ -1,6 +1,7 @@
 """What every Blobs does."""
 
 import hashlib
+import io
 import os
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from jobs.blobs import FolderBlobs, FsspecBlobs
+from jobs.blobs import PIECE_BYTES, FolderBlobs, FsspecBlobs
 from jobs.errors import BlobNotFound, BlobsUnavailable
 from jobs.ports import Blobs
 from tests.fakes.blobs import FakeBlobs
@@ -38,6 +39,50 @@ def test_put_stores_under_the_sha256_of_the_content(blobs: Blobs) -> None:
     assert blobs.put(DATA) == DIGEST
     assert blobs.get(DIGEST) == DATA
     assert blobs.put(b"") == hashlib.sha256(b"").hexdigest()
+
+
+def test_put_file_stores_what_put_stores(blobs: Blobs) -> None:
+    large = DATA * (PIECE_BYTES // len(DATA) * 2 + 3)
+    file = io.BytesIO(large)
+    file.seek(7)
+    digest = blobs.put_file(file)
+    assert digest == blobs.put_file(file) == hashlib.sha256(large).hexdigest()
+    assert blobs.get(digest) == large
+    assert blobs.put_file(io.BytesIO(DATA)) == blobs.put(DATA)
+    assert blobs.get(blobs.put_file(io.BytesIO())) == b""
+
+
+def test_open_reads_from_anywhere_in_pieces_and_lines(blobs: Blobs) -> None:
+    digest = blobs.put(b"first line\nsecond line\nlast" * 3)
+    with blobs.open(digest) as file:
+        assert file.readline() == b"first line\n"
+        file.seek(11)
+        assert file.readline(6) == b"second"
+        assert file.read() == (b"first line\nsecond line\nlast" * 3)[17:]
+        assert file.read() == b""
+
+
+def test_open_of_an_unknown_digest_raises(blobs: Blobs) -> None:
+    for digest in ("0" * 64, "../../etc/passwd"):
+        with pytest.raises(BlobNotFound):
+            blobs.open(digest)
+
+
+def test_a_file_that_breaks_while_it_is_put_leaves_no_blob(tmp_path: Path) -> None:
+    class Broken(io.BytesIO):
+        reads = 0
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            Broken.reads += 1
+            if Broken.reads > 6:
+                raise OSError("the disk has gone")
+            return super().read(size)
+
+    for blobs in (FolderBlobs(tmp_path / "a"), FsspecBlobs(f"file://{tmp_path}/b"), FsspecBlobs("memory://broken")):
+        Broken.reads = 0
+        with pytest.raises(BlobsUnavailable, match="the disk has gone"):
+            blobs.put_file(Broken(bytes(4 * PIECE_BYTES)))
+        assert blobs.older_than(-3600) == []
 
 
 def test_put_again_changes_nothing(blobs: Blobs) -> None:

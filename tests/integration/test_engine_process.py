@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from jobs.settings import load
-from tests.fixtures.worker import eventually
+from tests.fixtures.eventually import eventually
 from worker.engine.generation import Finish, Generation, Sampling, TokenOutput
 from worker.engine_process import EngineProcess, EngineTimes
 from worker.errors import EngineUnavailable

@@ -13,8 +13,8 @@ from jobs.leadership import Leadership
 from jobs.ports import WorkerRecord
 from jobs.queue import queue_name
 from jobs.settings import ServiceSettings, load
+from tests.fixtures.eventually import eventually
 from tests.fixtures.jobs import new_job
-from tests.fixtures.worker import eventually
 from worker.maintenance import Maintenance
 from worker.settings import MaintenanceSettings
 

@@ -13,7 +13,8 @@ from jobs.counting import Counted, CountPrompt, CountRefused
 from jobs.job import Job, JobState
 from jobs.request import ChatRequest, ImagePart, Message, Role, Sampling, TextPart, VideoPart
 from tests.fixtures.clips import animation, clip
-from tests.fixtures.worker import MODEL, WorkerBench, open_bench, png
+from tests.fixtures.pictures import png
+from tests.fixtures.worker import MODEL, WorkerBench, open_bench
 from worker.prompt import DEFAULT_SYSTEM
 from worker.tokenizer import ChatTokenizer
 

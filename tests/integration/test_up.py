@@ -6,8 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 
 from cli.folder import Folder, Running
 from cli.settings import ROOT, environment
+from tests.fixtures.eventually import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -37,13 +37,6 @@ def vlmq(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def eventually(condition: Callable[[], object], within_s: float = 90.0) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 class Up:
     """A `vlmq up` in the foreground of a session of its own."""
 
@@ -60,7 +53,7 @@ class Up:
                 start_new_session=True,
             )
         try:
-            eventually(self._ready, 240)
+            eventually("everything is ready", self._ready, 240)
         except BaseException:
             self.process.kill()
             self.process.wait()
@@ -94,7 +87,7 @@ def started(checkpoint: Path) -> Iterator[Up]:
         if up.process.poll() is None:
             up.process.terminate()
         up.process.wait(90)
-        eventually(lambda: not up.left(), 60)
+        eventually("every process is gone", lambda: not up.left(), 60)
 
 
 @pytest.fixture(scope="module")
@@ -194,16 +187,16 @@ def test_jobs_cancel_and_unknown_ids(up: Up) -> None:
 def test_up_restarts_a_program_that_is_killed(up: Up) -> None:
     before = up.running.processes["api"]
     os.kill(before, signal.SIGKILL)
-    eventually(lambda: up.running.processes.get("api", before) != before)
-    eventually(lambda: up.ask("models", "--served").returncode == 0)
+    eventually("the API runs again", lambda: up.running.processes.get("api", before) != before)
+    eventually("it answers again", lambda: up.ask("models", "--served").returncode == 0)
     assert "killed by signal 9" in up.output.read_text()
 
 
 def test_up_restarts_an_embedded_server_that_is_killed(up: Up) -> None:
     postmaster = next(p for p in up.tree if p.name() == "postgres" and "-D" in p.cmdline())
     postmaster.kill()
-    eventually(lambda: "postgres     died" in up.output.read_text())
-    eventually(lambda: up.ask("jobs").returncode == 0)
+    eventually("the death is told", lambda: "postgres     died" in up.output.read_text())
+    eventually("it answers again", lambda: up.ask("jobs").returncode == 0)
     up.tree += psutil.Process(up.process.pid).children(recursive=True)
 
 
@@ -215,7 +208,7 @@ def test_keys_open_the_door_that_the_first_one_closes(up: Up) -> None:
     def refused() -> bool:
         return "401" in up.ask("models", "--served").stderr
 
-    eventually(refused, 30)
+    eventually("it is refused", refused, 30)
     assert vlmq("models", "--served", "--url", up.running.url, VLMQ_CLI_KEY=secret).stdout.strip() == "vlmq-tiny"
     listed = vlmq("keys", "list", *folder).stdout
     key_id = re.search(r"key_\w+", listed)
@@ -223,7 +216,11 @@ def test_keys_open_the_door_that_the_first_one_closes(up: Up) -> None:
     assert "laptop" in listed
     assert secret not in listed
     assert "is revoked" in vlmq("keys", "revoke", key_id.group(), *folder).stdout
-    eventually(lambda: "401" in vlmq("models", "--served", "--url", up.running.url, "--key", secret).stderr, 30)
+    eventually(
+        "the key is refused",
+        lambda: "401" in vlmq("models", "--served", "--url", up.running.url, "--key", secret).stderr,
+        30,
+    )
 
 
 def test_down_stops_everything_and_a_second_one_has_nothing_to_do(up: Up) -> None:
@@ -231,7 +228,7 @@ def test_down_stops_everything_and_a_second_one_has_nothing_to_do(up: Up) -> Non
     stopped = vlmq("down", *folder)
     assert stopped.returncode == 0, stopped.stderr
     assert up.process.wait(60) == 0
-    eventually(lambda: not up.left(), 30)
+    eventually("every process is gone", lambda: not up.left(), 30)
     assert "nothing runs" in vlmq("down", *folder).stdout
 
 

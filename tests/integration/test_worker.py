@@ -8,7 +8,9 @@ import pytest
 from jobs.events import log_of
 from jobs.job import AttemptEnd, FinishReason, JobState
 from jobs.request import ImagePart, TextPart
-from tests.fixtures.worker import WorkerBench, eventually, png
+from tests.fixtures.eventually import eventually
+from tests.fixtures.pictures import png
+from tests.fixtures.worker import WorkerBench
 
 pytestmark = pytest.mark.integration
 

@@ -8,7 +8,8 @@ import psutil
 import pytest
 
 from jobs.job import AttemptEnd, JobState
-from tests.fixtures.worker import WorkerBench, eventually
+from tests.fixtures.eventually import eventually
+from tests.fixtures.worker import WorkerBench
 
 pytestmark = pytest.mark.integration
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -11,6 +11,7 @@ from jobs.events import Delta, Ended, Event, Queued, Started
 from jobs.job import JobState, Token
 from jobs.ports import Append
 from tests.fakes.event_log import FakeEventLog
+from tests.fixtures.eventually import eventually
 from worker.publisher import Publisher
 
 pytestmark = pytest.mark.unit
@@ -61,13 +62,6 @@ def token(k: int) -> Token:
     return Token(k, f"t{k}")
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 def deltas(log: FlakyLog, job_id: str) -> list[int]:
     return [event.token.id for event in log.read(job_id) if isinstance(event, Delta)]
 
@@ -82,7 +76,7 @@ def test_tokens_arrive_in_order_and_once(publisher, log):
     for k in range(50):
         publisher.add("a", 1, [token(k)])
     publisher.end("a", 1, JobState.COMPLETED)
-    eventually(lambda: ended(log, "a"))
+    eventually("the log has its end", lambda: ended(log, "a"))
     assert log.read("a") == [*START, *(Delta(token(k)) for k in range(50)), Ended(JobState.COMPLETED)]
 
 
@@ -90,11 +84,11 @@ def test_many_jobs_share_a_journey(publisher, log):
     for name in "abcdefgh":
         publisher.open(name, 1, START, lambda: None)
         publisher.add(name, 1, [token(0)])
-    eventually(lambda: all(deltas(log, name) == [0] for name in "abcdefgh"))
+    eventually("every log has its tokens", lambda: all(deltas(log, name) == [0] for name in "abcdefgh"))
     log.journeys.clear()
     for name in "abcdefgh":
         publisher.add(name, 1, [token(1)])
-    eventually(lambda: all(deltas(log, name) == [0, 1] for name in "abcdefgh"))
+    eventually("every log has its tokens", lambda: all(deltas(log, name) == [0, 1] for name in "abcdefgh"))
     assert len(log.journeys) < 8
 
 
@@ -103,7 +97,7 @@ def test_open_returns_what_an_earlier_attempt_had_published(publisher, log):
     known = publisher.open("a", 2, [*START, Delta(token(0))], lambda: None)
     assert known == [*START, Delta(token(0)), Delta(token(1))]
     publisher.add("a", 2, [token(2)])
-    eventually(lambda: deltas(log, "a") == [0, 1, 2])
+    eventually("the log has the tokens", lambda: deltas(log, "a") == [0, 1, 2])
 
 
 def test_open_of_a_superseded_attempt_is_stale(publisher, log):
@@ -119,17 +113,17 @@ def test_log_that_was_away_gets_everything_when_it_is_back(publisher, log):
     publisher.end("a", 1, JobState.COMPLETED)
     time.sleep(0.05)
     log.away = False
-    eventually(lambda: ended(log, "a"))
+    eventually("the log has its end", lambda: ended(log, "a"))
     assert deltas(log, "a") == [0, 1]
 
 
 def test_log_that_forgot_everything_gets_the_whole_again(publisher, log):
     publisher.open("a", 1, START, lambda: None)
     publisher.add("a", 1, [token(0), token(1)])
-    eventually(lambda: deltas(log, "a") == [0, 1])
+    eventually("the log has the tokens", lambda: deltas(log, "a") == [0, 1])
     log.drop("a")
     publisher.add("a", 1, [token(2)])
-    eventually(lambda: deltas(log, "a") == [0, 1, 2])
+    eventually("the log has the tokens", lambda: deltas(log, "a") == [0, 1, 2])
     assert log.read("a")[:2] == START
 
 
@@ -137,7 +131,7 @@ def test_attempt_that_was_superseded_is_told_and_publishes_nothing_more(publishe
     told = threading.Event()
     publisher.open("a", 1, START, told.set)
     publisher.add("a", 1, [token(0)])
-    eventually(lambda: deltas(log, "a") == [0])
+    eventually("the log has the tokens", lambda: deltas(log, "a") == [0])
     log.open("a", 2, log.read("a"))
     publisher.add("a", 1, [token(9)])
     assert told.wait(10)
@@ -145,7 +139,7 @@ def test_attempt_that_was_superseded_is_told_and_publishes_nothing_more(publishe
     publisher.end("a", 1, JobState.COMPLETED)
     publisher.open("b", 1, START, lambda: None)
     publisher.add("b", 1, [token(0)])
-    eventually(lambda: deltas(log, "b") == [0])
+    eventually("the log has the tokens", lambda: deltas(log, "b") == [0])
     assert deltas(log, "a") == [0]
     assert not ended(log, "a")
 
@@ -156,7 +150,7 @@ def test_forgotten_attempt_is_not_ended_by_a_late_call(publisher, log):
     publisher.open("a", 2, START, lambda: None)
     publisher.end("a", 1, JobState.FAILED)
     publisher.add("a", 2, [token(0)])
-    eventually(lambda: deltas(log, "a") == [0])
+    eventually("the log has the tokens", lambda: deltas(log, "a") == [0])
     assert not ended(log, "a")
 
 

@@ -2,14 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from jobs.errors import StoreUnavailable
 from jobs.events import Delta, Ended, log_of
@@ -20,7 +18,9 @@ from tests.fakes.engine import FakeEngine
 from tests.fakes.event_log import FakeEventLog
 from tests.fakes.queue import FakeQueue
 from tests.fakes.store import FakeJobStore
+from tests.fixtures.eventually import eventually
 from tests.fixtures.jobs import new_job
+from tests.fixtures.pictures import png
 from worker.detokenizer import Detokenizers
 from worker.engine.config import TilingConfig
 from worker.engine.generation import Finish
@@ -103,22 +103,17 @@ class Bench:
         thread = threading.Thread(target=self.runner.answer, args=(job_id,))
         had = len(self.engine.submitted)
         thread.start()
-        eventually(lambda: len(self.engine.submitted) > had)
+        eventually("the engine has the job", lambda: len(self.engine.submitted) > had)
         return thread
 
     def ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text)
 
     def ended_log(self, job_id: str) -> list:
-        eventually(lambda: self.log.read(job_id) and isinstance(self.log.read(job_id)[-1], Ended))
+        eventually(
+            "the log has its end", lambda: self.log.read(job_id) and isinstance(self.log.read(job_id)[-1], Ended)
+        )
         return self.log.read(job_id)
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -202,7 +197,7 @@ def test_choices_run_beside_each_other_and_take_turns_in_the_log(bench):
     end = bench.tokenizer.id_of("<|im_end|>")
     job_id = bench.submit(n=3)
     thread = bench.start(job_id)
-    eventually(lambda: len(bench.engine.submitted) == 3)
+    eventually("the engine has the generations", lambda: len(bench.engine.submitted) == 3)
     for choice in (2, 0, 1):
         bench.engine.say(f"{job_id}:1:{choice}", ids[choice][: choice + 1])
     bench.engine.say(f"{job_id}:1:0", [end], Finish.STOP)
@@ -224,7 +219,7 @@ def test_choices_run_beside_each_other_and_take_turns_in_the_log(bench):
 def test_choice_that_a_stop_string_ends_frees_its_slot_while_the_others_go_on(bench):
     job_id = bench.submit(n=2, stop=("thr",), max_tokens=100)
     thread = bench.start(job_id)
-    eventually(lambda: len(bench.engine.submitted) == 2)
+    eventually("the engine has the generations", lambda: len(bench.engine.submitted) == 2)
     bench.engine.say(f"{job_id}:1:1", bench.ids("one two three four"))
     assert bench.engine.cancelled == [f"{job_id}:1:1"]
     bench.engine.say(f"{job_id}:1:0", bench.ids("a three"))
@@ -237,7 +232,7 @@ def test_choices_of_a_dead_engine_continue_each_from_what_was_published(bench):
     ids = [bench.ids("one two three four five six seven")[:8], bench.ids("nine ten eleven twelve thirteen")[:8]]
     job_id = bench.submit(n=2)
     thread = bench.start(job_id)
-    eventually(lambda: len(bench.engine.submitted) == 2)
+    eventually("the engine has the generations", lambda: len(bench.engine.submitted) == 2)
     bench.engine.say(f"{job_id}:1:0", ids[0], Finish.LENGTH)
     bench.engine.say(f"{job_id}:1:1", ids[1][:2])
     bench.engine.sinks[f"{job_id}:1:1"].on_engine_died("killed by SIGKILL")
@@ -245,7 +240,7 @@ def test_choices_of_a_dead_engine_continue_each_from_what_was_published(bench):
     job = bench.store.get(job_id)
     assert [t.choice for t in job.tokens] == [0, 1, 0, 1, 0]
     thread = bench.start(job_id)
-    eventually(lambda: len(bench.engine.submitted) == 4)
+    eventually("the engine has the generations", lambda: len(bench.engine.submitted) == 4)
     assert [g.generated for g in bench.engine.submitted[2:]] == [ids[0][:3], ids[1][:2]]
     bench.engine.say(f"{job_id}:2:1", ids[1][2:], Finish.LENGTH)
     bench.engine.say(f"{job_id}:2:0", ids[0][3:], Finish.LENGTH)
@@ -289,9 +284,7 @@ def test_bell_runs_the_next_job_whichever_it_named(bench):
 
 
 def test_image_travels_as_tiles_with_virtual_ids(bench):
-    out = BytesIO()
-    Image.new("RGB", (200, 100), "red").save(out, "PNG")
-    part = ImagePart(f"blob:{bench.blobs.put(out.getvalue())}")
+    part = ImagePart(f"blob:{bench.blobs.put(png())}")
     bench.engine.script = bench.ids("abcdefgh")
     job = bench.run(bench.submit(part, TextPart("What?")))
     generation = bench.engine.submitted[0]
@@ -320,9 +313,7 @@ def test_request_that_can_never_run_fails_with_its_code(bench, parts, code):
 
 
 def test_images_of_too_many_tiles_fail_with_the_numbers(bench):
-    out = BytesIO()
-    Image.new("RGB", (400, 300), "red").save(out, "PNG")
-    part = ImagePart(f"blob:{bench.blobs.put(out.getvalue())}")
+    part = ImagePart(f"blob:{bench.blobs.put(png(400, 300))}")
     job = bench.run(bench.submit(part, part, TextPart("x")))
     assert job.error.code == "image_too_large"
     assert "26 tiles, more than 14" in job.error.message
@@ -474,7 +465,7 @@ def test_lost_jobs_on_their_last_attempt_run_one_at_a_time(bench):
     for thread in threads:
         thread.start()
     for count in (1, 2, 3):
-        eventually(lambda count=count: len(bench.engine.submitted) == count)
+        eventually("the engine has the generations", lambda count=count: len(bench.engine.submitted) == count)
         time.sleep(0.05)
         assert len(bench.engine.submitted) == count
         bench.engine.sinks[bench.engine.submitted[-1].id].on_engine_died("again")
@@ -531,7 +522,7 @@ def test_sampling_travels_whole(bench):
 def test_timeline_says_when_things_were_not_when_they_were_written(bench):
     job_id = bench.submit()
     thread = bench.start(job_id)
-    eventually(lambda: bench.engine.submitted)
+    eventually("the engine has the job", lambda: bench.engine.submitted)
     time.sleep(0.1)
     bench.engine.say(f"{job_id}:1:0", bench.ids("one"))
     time.sleep(0.1)
