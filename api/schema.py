@@ -100,16 +100,10 @@ MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), Aft
 MetadataValue = Annotated[str, StringConstraints(max_length=512), AfterValidator(no_nul)]
 
 
-class WorkBody(Wire):
-    """What every door takes: the conversation, how to sample, how to queue."""
+class AnyBody(Wire):
+    """What a body may have whatever shape its conversation has: how to sample, how to queue, what to remember."""
 
     model: Text
-    messages: Annotated[
-        list[Annotated[ChatMessage, BeforeValidator(_without_nulls)]],
-        Field(min_length=1),
-    ]
-    max_tokens: Count | None = None
-    max_completion_tokens: Count | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0, lt=2**31, description="0: off.")] = 0
@@ -121,15 +115,11 @@ class WorkBody(Wire):
         default_factory=dict
     )
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    n: Annotated[int, Field(ge=1, le=128, description="Answers to the one request, each drawn by itself.")] = 1
     stop: Stops = Field(default_factory=list)
     min_tokens: Annotated[
         int, Field(ge=0, lt=2**31, description="Before so many tokens neither an end token nor a stop string ends it.")
     ] = 0
-    ignore_eos: Annotated[bool, Field(description="Go on past the model's end tokens, up to `max_tokens`.")] = False
-    response_format: ResponseFormat | None = None
-    logprobs: bool = False
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    ignore_eos: Annotated[bool, Field(description="Go on past the model's end tokens, up to the token limit.")] = False
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = Field(default_factory=dict)
     user: Annotated[Text, Field(max_length=512, description="Logged with the job; changes nothing.")] | None = None
     safety_identifier: (
@@ -140,6 +130,21 @@ class WorkBody(Wire):
         float | Annotated[str, StringConstraints(max_length=64)] | None,
         Field(description="Seconds from now, or an ISO 8601 instant with its offset; the job fails when it passes."),
     ] = None
+
+
+class WorkBody(AnyBody):
+    """What the doors for chat messages take."""
+
+    messages: Annotated[
+        list[Annotated[ChatMessage, BeforeValidator(_without_nulls)]],
+        Field(min_length=1),
+    ]
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    n: Annotated[int, Field(ge=1, le=128, description="Answers to the one request, each drawn by itself.")] = 1
+    response_format: ResponseFormat | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
     @pydantic.model_validator(mode="after")
     def _agree(self) -> "WorkBody":

@@ -1,7 +1,6 @@
 """The use case that every door shares: a validated body becomes a recorded job, then the bell rings."""
 
 import logging
-import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,11 +11,12 @@ from api.conversation import Limits, to_messages
 from api.deadline import to_instant
 from api.errors import ApiError
 from api.response_format import to_json_format
+from api.sampling import sampling_of
 from api.schema import WorkBody
 from jobs.ids import new_job_id
 from jobs.job import ANYWHERE, Job, JobKind, NewJob, Origin, Priority
 from jobs.ports import Blobs, JobStore, Queue
-from jobs.request import ChatRequest, Message, Sampling
+from jobs.request import ChatRequest, Message
 
 log = logging.getLogger(__name__)
 
@@ -122,21 +122,9 @@ def check_model(model: str, models: Collection[str]) -> None:
 
 
 def _request(body: WorkBody, messages: tuple[Message, ...]) -> ChatRequest:
-    # 63 bits fit every integer on the way; a client's negative seed is folded, not refused.
-    seed = secrets.randbits(63) if body.seed is None else body.seed % 2**63
     return ChatRequest(
         messages=messages,
-        sampling=Sampling(
-            seed=seed,
-            temperature=body.temperature,
-            top_p=body.top_p,
-            top_k=body.top_k,
-            min_p=body.min_p,
-            repetition_penalty=body.repetition_penalty,
-            presence_penalty=body.presence_penalty,
-            frequency_penalty=body.frequency_penalty,
-            logit_bias={int(token): bias for token, bias in body.logit_bias.items()},
-        ),
+        sampling=sampling_of(body),
         max_tokens=body.token_limit,
         stop=tuple(body.stop),
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
