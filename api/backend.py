@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from api.auth import Auth
 from api.backpressure import Backpressure
 from api.conversation import Limits
+from api.idempotency import Once
 from api.media import MediaLimits
 from api.metrics import Metrics
 from api.settings import ApiSettings
@@ -34,6 +35,7 @@ class Backend:
     store: JobStore
     events: EventLog
     submission: Submission
+    once: Once
     settling: Settling
     auth: Auth
     threads: Threads
@@ -68,6 +70,7 @@ async def connect(settings: ApiSettings, services: ServiceSettings, metrics: Met
             store=store,
             events=events,
             submission=_submission(settings, services, store, queue),
+            once=Once(connecting.idempotency_keys(database)),
             settling=settling,
             auth=Auth(connecting.api_keys(database), open_without_keys=settings.loopback, cache_s=settings.key_cache_s),
             threads=threads,

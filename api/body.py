@@ -16,10 +16,6 @@ def check_headers(request: Request) -> None:
         raise ApiError(
             f"The content type must be 'application/json', got {kind!r}.", status=415, code="unsupported_media_type"
         )
-    if "idempotency-key" in request.headers:
-        raise ApiError(
-            "The header 'Idempotency-Key' is not supported.", param="Idempotency-Key", code="unsupported_parameter"
-        )
 
 
 async def read_body(request: Request, limit: int) -> bytes:

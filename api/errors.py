@@ -17,6 +17,8 @@ from starlette.exceptions import HTTPException
 
 from jobs.errors import (
     BlobNotFound,
+    IdempotencyKeyReused,
+    IdempotencyKeyTaken,
     IllegalTransition,
     JobNotFinished,
     JobNotFound,
@@ -81,6 +83,8 @@ ANSWERS: dict[type[VlmqError], Answer] = {
     BlobNotFound: Answer(404, INVALID, "image_file_not_found", {}),
     JobNotFinished: Answer(409, INVALID, "job_not_finished", NO_RETRY),
     IllegalTransition: Answer(409, INVALID, "illegal_transition", NO_RETRY),
+    IdempotencyKeyReused: Answer(422, INVALID, "idempotency_key_reused", NO_RETRY),
+    IdempotencyKeyTaken: Answer(409, INVALID, "idempotency_key_in_use", {}),
     Unavailable: Answer(503, SERVER, "service_unavailable", {"retry-after": "2"}),
 }
 

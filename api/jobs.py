@@ -12,6 +12,7 @@ from api.auth import Asker, Caller, Tenant
 from api.backend import Backend, backend_of
 from api.body import parse_object, read_body
 from api.errors import ApiError, ServerClosing
+from api.idempotency import Made, key_of
 from api.job_object import DeletedJob, JobList, JobObject, event_name, event_object, job_list, job_object
 from api.openapi import event_stream, json_body
 from api.query import JobId, known_only, metadata_filter, resume_point
@@ -19,6 +20,7 @@ from api.schema import JobBody, validate
 from api.sse import KEEP_ALIVE, EventStream, named_event, unless_gone
 from jobs.errors import VlmqError
 from jobs.events import Ended, log_of
+from jobs.idempotency import IdempotencyKey
 from jobs.job import Job, JobKind, JobState
 from jobs.ports import JobFilter
 
@@ -32,16 +34,19 @@ async def submit_job(request: Request, caller: Asker, response: Response) -> Job
     """Answers as soon as the job is recorded; it is never lost after that."""
     backend = backend_of(request)
     raw = await read_body(request, backend.settings.max_body_bytes)
-    shown = await backend.threads.call(_submit, backend, raw, caller)
-    response.headers["x-vlmq-job-id"] = shown.id
-    response.headers["location"] = f"/v1/jobs/{shown.id}"
-    return shown
+    shown = await backend.threads.call(_submit, backend, raw, caller, key_of(request, caller, raw))
+    job_id = shown.value.id
+    response.headers.update(shown.headers | {"x-vlmq-job-id": job_id, "location": f"/v1/jobs/{job_id}"})
+    return shown.value
 
 
-def _submit(backend: Backend, raw: bytes, caller: Caller) -> JobObject:
-    job = backend.submission.submit(validate(JobBody, parse_object(raw)), JobKind.JOB, caller)
-    backend.metrics.accepted(job.kind, job.model)
-    return job_object(job, backend.store.queue_position(job), attempts=[])
+def _submit(backend: Backend, raw: bytes, caller: Caller, key: IdempotencyKey | None) -> Made[JobObject]:
+    def make() -> JobObject:
+        job = backend.submission.submit(validate(JobBody, parse_object(raw)), JobKind.JOB, caller, idempotency=key)
+        backend.metrics.accepted(job.kind, job.model)
+        return job_object(job, backend.store.queue_position(job), attempts=[])
+
+    return backend.once.do(key, lambda job_id: _read(backend, job_id, caller.tenant), make)
 
 
 @router.get("", summary="List jobs, newest first")

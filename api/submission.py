@@ -13,6 +13,7 @@ from api.errors import ApiError
 from api.response_format import to_json_format
 from api.sampling import sampling_of
 from api.schema import WorkBody
+from jobs.idempotency import IdempotencyKey
 from jobs.ids import new_job_id
 from jobs.job import ANYWHERE, Job, JobKind, NewJob, Origin, Priority
 from jobs.ports import Blobs, JobStore, Queue
@@ -52,9 +53,16 @@ class Submission:
     max_attempts: int
     max_choices: int
 
-    def submit(self, body: WorkBody, kind: JobKind, caller: Caller, origin: Origin = ANYWHERE) -> Job:
+    def submit(
+        self,
+        body: WorkBody,
+        kind: JobKind,
+        caller: Caller,
+        origin: Origin = ANYWHERE,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Job:
         """Both steps for a body of chat messages. Raises as they do."""
-        return self.record(self.order_of(body, kind, caller, origin))
+        return self.record(self.order_of(body, kind, caller, origin), idempotency)
 
     def order_of(self, body: WorkBody, kind: JobKind, caller: Caller, origin: Origin = ANYWHERE) -> Order:
         """What a body of chat messages asks for. Raises ApiError for what it does wrong, BlobsUnavailable."""
@@ -73,9 +81,9 @@ class Submission:
             end_user=body.user or body.safety_identifier,
         )
 
-    def record(self, order: Order) -> Job:
-        """Records a job and rings for it. Raises ApiError for a full queue, StoreUnavailable. An ill broker is no
-        reason: the sweeper rings later."""
+    def record(self, order: Order, idempotency: IdempotencyKey | None = None) -> Job:
+        """Records a job, under a key if there is one, and rings for it. Raises ApiError for a full queue,
+        IdempotencyKeyTaken, StoreUnavailable. An ill broker is no reason: the sweeper rings later."""
         self.backpressure.admit(order.model)
         job = self.store.insert(
             NewJob(
@@ -89,7 +97,8 @@ class Submission:
                 deadline=order.deadline,
                 max_attempts=self.max_attempts,
                 origin=replace(order.origin, key_id=order.caller.key_id),
-            )
+            ),
+            idempotency,
         )
         log.info("accepted %s", job.id, extra={"action": "job.accepted", "job_id": job.id, "end_user": order.end_user})
         self.ring(job)

@@ -12,6 +12,7 @@ from jobs.control import RedisControl
 from jobs.counting import RedisCounting
 from jobs.database import Database
 from jobs.event_log import RedisEventLog
+from jobs.idempotency import PostgresIdempotencyKeys
 from jobs.keys import PostgresApiKeys
 from jobs.ports import Blobs
 from jobs.queue import CeleryQueue
@@ -32,6 +33,10 @@ def job_store(database: Database, patience_s: float = 0.0) -> PostgresJobStore:
 
 def api_keys(database: Database) -> PostgresApiKeys:
     return PostgresApiKeys(database)
+
+
+def idempotency_keys(database: Database) -> PostgresIdempotencyKeys:
+    return PostgresIdempotencyKeys(database)
 
 
 def redis_client(settings: ServiceSettings, timeout_s: float = 3.0) -> redis.Redis:

@@ -9,6 +9,8 @@ VlmqError
 ├── LogGap               an append that does not continue the event log
 ├── BlobNotFound         no bytes under this digest
 ├── KeyNotFound          no API key has this id
+├── IdempotencyKeyTaken  another request got the key at the same time
+├── IdempotencyKeyReused the key stands for another request
 └── Unavailable          a backing service does not answer; try again
     ├── StoreUnavailable
     ├── StreamUnavailable
@@ -83,6 +85,20 @@ class KeyNotFound(VlmqError):
     def __init__(self, key_id: str) -> None:
         super().__init__(f"no API key has the id {key_id!r}")
         self.key_id = key_id
+
+
+class IdempotencyKeyTaken(VlmqError):
+    """Somebody else made something under the key since it was looked for: look again."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the idempotency key {key!r} was taken meanwhile")
+
+
+class IdempotencyKeyReused(VlmqError):
+    """The key stands for a request with another content."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the Idempotency-Key {key!r} was used for another request; a new request needs a new key")
 
 
 class Unavailable(VlmqError):

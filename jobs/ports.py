@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from jobs.events import Event
+from jobs.idempotency import IdempotencyKey
 from jobs.job import Attempt, AttemptEnd, Job, JobKind, JobState, NewJob, Outcome, Priority, Stamps, Token
 
 
@@ -75,9 +76,9 @@ class JobStore(Protocol):
     (after retries with back-off for the worker's writes). Writes of an attempt apply only while it is current:
     otherwise they raise StaleAttempt and change nothing."""
 
-    def insert(self, job: NewJob) -> Job:
-        """Records a new job as queued, with the blobs it refers to. Raises JobExists when the id is not
-        new."""
+    def insert(self, job: NewJob, idempotency: IdempotencyKey | None = None) -> Job:
+        """Records a new job as queued, with the blobs it refers to, and the key that it is made under. Of several
+        with the same key at once one is recorded. Raises JobExists when the id is not new, IdempotencyKeyTaken."""
         ...
 
     def get(self, job_id: str, tenant: str | None = None) -> Job:

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -137,6 +138,24 @@ workers = Table(
     Column("heartbeat_at", INSTANT, nullable=False, server_default=func.now()),
 )
 
+tenants = Table(
+    "tenants",
+    metadata,
+    # Only those that differ: a tenant without a row has weight 1.
+    Column("name", Text, primary_key=True),
+    Column("weight", Double, nullable=False, server_default="1"),
+)
+
+queue_shares = Table(
+    "queue_shares",
+    metadata,
+    # How many tokens, divided by its weight, a tenant has had of a model's lane: who has the least goes first.
+    Column("model", Text, primary_key=True),
+    Column("priority", SmallInteger, primary_key=True, autoincrement=False),
+    Column("tenant", Text, primary_key=True),
+    Column("virtual", Double, nullable=False, server_default="0"),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,
@@ -148,4 +167,17 @@ api_keys = Table(
     Column("hint", Text, nullable=False),
     Column("created_at", INSTANT, nullable=False, server_default=func.now()),
     Column("revoked_at", INSTANT),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    # sha256 of the request: its method, path and body.
+    Column("fingerprint", LargeBinary, nullable=False),
+    # The id of the job, file, batch or endpoint; it may be deleted before the key is forgotten.
+    Column("made", Text, nullable=False),
+    Column("claimed_at", INSTANT, nullable=False, server_default=func.now()),
+    Index("ix_idempotency_keys_claimed_at", "claimed_at"),
 )

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, delete, literal, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from jobs.errors import JobNotFinished, JobNotFound
+from jobs.idempotency import IdempotencyKey, claim
 from jobs.job import Attempt, Job, JobState, NewJob
 from jobs.ports import JobFilter
 from jobs.store.rows import attempt_of, encode, job_of, select_jobs, whole_jobs
@@ -54,6 +55,12 @@ def insert_job(connection: Connection, new: NewJob) -> Job:
         "cost": new.cost,
     }
     return job_of(connection.execute(_INSERT, values).one())
+
+
+def insert_once(connection: Connection, new: NewJob, key: IdempotencyKey) -> Job:
+    # The key first: whoever loses the race has not written a request that may be long.
+    claim(connection, key, new.id)
+    return insert_job(connection, new)
 
 
 def get_job(connection: Connection, job_id: str, tenant: str | None = None) -> Job:

@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jobs.database import Database
 from jobs.errors import JobExists
+from jobs.idempotency import IdempotencyKey
 from jobs.job import Attempt, AttemptEnd, Job, NewJob, Outcome, Token
 from jobs.ports import Depth, JobFilter, Partial, WorkerRecord, WorkerStatus
 from jobs.store import attempt as attempts
@@ -26,9 +27,11 @@ class PostgresJobStore:
         self._database = database
         self._patience_s = patience_s
 
-    def insert(self, job: NewJob) -> Job:
+    def insert(self, job: NewJob, idempotency: IdempotencyKey | None = None) -> Job:
         try:
-            return self._database.statement(lambda on: intake.insert_job(on, job))
+            if idempotency is None:
+                return self._database.statement(lambda on: intake.insert_job(on, job))
+            return self._database.transaction(lambda on: intake.insert_once(on, job, idempotency))
         except IntegrityError as exc:
             if isinstance(exc.orig, psycopg.errors.UniqueViolation):
                 raise JobExists(job.id) from exc

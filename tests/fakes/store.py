@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 from jobs import transitions
 from jobs.errors import IllegalTransition, JobExists, JobNotFinished, JobNotFound, StaleAttempt
+from jobs.idempotency import IdempotencyKey
 from jobs.job import Attempt, AttemptEnd, Job, JobError, JobState, NewJob, Outcome, Stamps, Timeline, Token
 from jobs.ports import Depth, JobFilter, Partial, WorkerRecord, WorkerStatus
+from tests.fakes.idempotency import FakeIdempotencyKeys
 
 
 @dataclass
@@ -21,8 +23,13 @@ class _Ring:
 class FakeJobStore:
     """`now` is called for every instant; by default the time of this machine."""
 
-    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        idempotency: FakeIdempotencyKeys | None = None,
+    ) -> None:
         self._now = now
+        self._idempotency = idempotency or FakeIdempotencyKeys(now)
         self._lock = threading.RLock()
         self._numbers = itertools.count()
         self._number: dict[str, int] = {}
@@ -31,10 +38,12 @@ class FakeJobStore:
         self._rings: dict[str, _Ring] = {}
         self._workers: dict[str, WorkerStatus] = {}
 
-    def insert(self, job: NewJob) -> Job:
+    def insert(self, job: NewJob, idempotency: IdempotencyKey | None = None) -> Job:
         with self._lock:
             if job.id in self._jobs:
                 raise JobExists(job.id)
+            if idempotency is not None:
+                self._idempotency.claim(idempotency, job.id)
             self._number[job.id] = next(self._numbers)
             self._rings[job.id] = _Ring(self._now(), 1)
             self._attempts[job.id] = []

@@ -111,11 +111,6 @@ def test_other_content_types_are_415(http: httpx2.Client, kind: str) -> None:
     assert refused(answer, 415)["code"] == "unsupported_media_type"
 
 
-def test_idempotency_key_is_refused_rather_than_ignored(http: httpx2.Client) -> None:
-    error = refused(http.post("/v1/jobs", json=BODY, headers={"idempotency-key": "k"}), 400)
-    assert (error["param"], error["code"]) == ("Idempotency-Key", "unsupported_parameter")
-
-
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
