@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from jobs.network import HostRule, system_resolver
 from worker.errors import MediaUnavailable
 from worker.media.errors import MediaRefused
 from worker.media.fetch import Fetcher, FetchLimits
-from worker.media.network import HostRule, system_resolver
 
 pytestmark = pytest.mark.integration
 

@@ -12,6 +12,7 @@ import pytest
 from jobs.errors import StoreUnavailable
 from jobs.events import Delta, Ended, log_of
 from jobs.job import AttemptEnd, FinishReason, Job, JobState, Token
+from jobs.network import HostRule
 from jobs.request import ChatRequest, ImagePart, Message, Role, Sampling, TextPart
 from tests.fakes.blobs import FakeBlobs
 from tests.fakes.engine import FakeEngine
@@ -28,7 +29,6 @@ from worker.live_job import EndKind, LiveJobs
 from worker.media.fetch import Fetcher, FetchLimits
 from worker.media.files import FileRoots
 from worker.media.image import ImageLimits
-from worker.media.network import HostRule
 from worker.media.sources import Sources
 from worker.media.video_limits import VideoLimits
 from worker.prepare import Geometry, Preparer, RequestLimits

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import httpcore2
 import httpx2
 
+from jobs.network import AddressRefused, Deadline, HostRule, HostUnknown, PinnedBackend, Resolver, system_resolver
 from worker.errors import MediaUnavailable
 from worker.media.errors import MediaCode, MediaRefused
-from worker.media.network import Deadline, HostRule, PinnedBackend, Resolver, system_resolver
 
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -44,6 +44,14 @@ class Fetcher:
 
     def fetch(self, url: str) -> bytes:
         """Raises MediaRefused for what will not change, MediaUnavailable for what may (5xx, silence)."""
+        try:
+            return self._follow(url)
+        except AddressRefused as exc:
+            raise MediaRefused(MediaCode.INVALID_URL, str(exc)) from exc
+        except HostUnknown as exc:
+            raise MediaRefused(MediaCode.DOWNLOAD_FAILED, str(exc)) from exc
+
+    def _follow(self, url: str) -> bytes:
         deadline = Deadline(self._limits.total_s)
         backend = PinnedBackend(self._rule, deadline, self._resolve)
         with httpcore2.ConnectionPool(ssl_context=self._tls, network_backend=backend) as pool:

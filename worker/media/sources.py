@@ -3,11 +3,11 @@
 from typing import Protocol, Self
 
 from jobs.errors import BlobNotFound, BlobsUnavailable
+from jobs.network import HostRule
 from worker.errors import MediaUnavailable
 from worker.media.errors import MediaCode, MediaRefused
 from worker.media.fetch import Fetcher, FetchLimits
 from worker.media.files import FileRoots
-from worker.media.network import HostRule
 from worker.settings import WorkerSettings
 
 

@@ -1,8 +1,8 @@
-"""Which addresses a media fetch may connect to."""
+"""Which addresses are public."""
 
 import pytest
 
-from worker.media.address import is_public
+from jobs.address import is_public
 
 pytestmark = pytest.mark.unit
 

@@ -1,7 +1,11 @@
-"""A network backend that connects only where a media fetch may go, and never past the fetch's deadline.
+"""A network backend that connects only where somebody else's URL may lead us, and never past a deadline.
 
 A name is resolved once; if any answer is not public, nothing is connected; else the connection goes to one of exactly
 those addresses, so that a name cannot change its mind in between. TLS, SNI and `Host` stay with the name.
+
+HostRefused          nothing was connected, and asking again would not help
+├── AddressRefused   the port, or an address of the host, may not be connected to
+└── HostUnknown      the host does not exist
 """
 
 import socket
@@ -15,8 +19,21 @@ from typing import Any, Self
 
 import httpcore2
 
-from worker.media.address import is_public
-from worker.media.errors import MediaCode, MediaRefused
+from jobs.address import is_public
+from jobs.errors import VlmqError
+
+
+class HostRefused(VlmqError):
+    """Of a URL whose host is not connected to, now or later."""
+
+
+class AddressRefused(HostRefused):
+    """The port or an address is not one that may be connected to."""
+
+
+class HostUnknown(HostRefused):
+    """No such host."""
+
 
 Resolver = Callable[[str, int], list[str]]
 """Host and port to the addresses of the host; raises OSError."""
@@ -29,7 +46,7 @@ def system_resolver(host: str, port: int) -> list[str]:
 
 
 class Deadline:
-    """A point in time that every wait of one fetch is cut to."""
+    """A point in time that every wait of one exchange is cut to."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
@@ -38,13 +55,13 @@ class Deadline:
         """Raises ReadTimeout when nothing is left."""
         left = self._end - time.monotonic()
         if left <= 0:
-            raise httpcore2.ReadTimeout("the time for the whole fetch is over")
+            raise httpcore2.ReadTimeout("the time for the whole exchange is over")
         return left if timeout is None else min(timeout, left)
 
 
 @dataclass(frozen=True, slots=True)
 class HostRule:
-    """Where a fetch may go: public addresses on some ports, and what the operator trusts by name."""
+    """Where a URL may lead: public addresses on some ports, and what the operator trusts by name."""
 
     ports: frozenset[int]
     trusted: frozenset[str] = frozenset()
@@ -59,17 +76,15 @@ class HostRule:
     def check_port(self, host: str, port: int) -> None:
         if port not in self.ports and not self.trusts(host, port):
             allowed = ", ".join(str(p) for p in sorted(self.ports))
-            raise MediaRefused(
-                MediaCode.INVALID_URL, f"port {port} of {host!r} is not allowed for media; allowed: {allowed}"
-            )
+            raise AddressRefused(f"port {port} of {host!r} is not allowed; allowed: {allowed}")
 
     def check_addresses(self, host: str, port: int, addresses: list[str]) -> None:
         if not self.trusts(host, port) and not all(is_public(address) for address in addresses):
-            raise MediaRefused(MediaCode.INVALID_URL, f"host {host!r} is not on the public Internet")
+            raise AddressRefused(f"host {host!r} is not on the public Internet")
 
 
 class PinnedBackend(httpcore2.NetworkBackend):
-    """Serves one fetch, redirects included."""
+    """Serves one exchange, redirects included. Connecting raises HostRefused, or httpcore2's errors."""
 
     def __init__(self, rule: HostRule, deadline: Deadline, resolve: Resolver) -> None:
         self._rule = rule
@@ -86,7 +101,7 @@ class PinnedBackend(httpcore2.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
         self._rule.check_port(host, port)
-        addresses = self._look_up(host, port, self._deadline.cut(timeout))
+        addresses = look_up(self._resolve, host, port, self._deadline.cut(timeout))
         self._rule.check_addresses(host, port, addresses)
         failure: Exception = httpcore2.ConnectError(f"host {host!r} has no address")
         for address in addresses:
@@ -98,29 +113,31 @@ class PinnedBackend(httpcore2.NetworkBackend):
                 return _BoundedStream(stream, self._deadline)
         raise failure
 
-    def _look_up(self, host: str, port: int, timeout: float) -> list[str]:
-        """On a thread of its own: the system's resolver has no timeout that we could set."""
-        answer: Future[list[str]] = Future()
 
-        def ask() -> None:
-            try:
-                answer.set_result(self._resolve(host, port))
-            except (OSError, UnicodeError) as exc:
-                answer.set_exception(exc)
+def look_up(resolve: Resolver, host: str, port: int, timeout: float) -> list[str]:
+    """The addresses of a host. On a thread of its own: the system's resolver has no timeout that we could set. Raises
+    HostUnknown; ConnectError and ConnectTimeout while nobody can tell."""
+    answer: Future[list[str]] = Future()
 
-        threading.Thread(target=ask, name="resolve", daemon=True).start()
+    def ask() -> None:
         try:
-            return answer.result(timeout)
-        except TimeoutError as exc:
-            raise httpcore2.ConnectTimeout(f"resolving {host!r} took longer than {timeout:.0f} s") from exc
-        except UnicodeError as exc:
-            raise MediaRefused(MediaCode.INVALID_URL, f"{host!r} is no host name") from exc
-        except socket.gaierror as exc:
-            if exc.errno == socket.EAI_AGAIN:
-                raise httpcore2.ConnectError(f"{host!r} cannot be resolved now") from exc
-            raise MediaRefused(MediaCode.DOWNLOAD_FAILED, f"host {host!r} does not exist") from exc
-        except OSError as exc:
-            raise httpcore2.ConnectError(f"{host!r} cannot be resolved now: {exc}") from exc
+            answer.set_result(resolve(host, port))
+        except (OSError, UnicodeError) as exc:
+            answer.set_exception(exc)
+
+    threading.Thread(target=ask, name="resolve", daemon=True).start()
+    try:
+        return answer.result(timeout)
+    except TimeoutError as exc:
+        raise httpcore2.ConnectTimeout(f"resolving {host!r} took longer than {timeout:.0f} s") from exc
+    except UnicodeError as exc:
+        raise AddressRefused(f"{host!r} is no host name") from exc
+    except socket.gaierror as exc:
+        if exc.errno == socket.EAI_AGAIN:
+            raise httpcore2.ConnectError(f"{host!r} cannot be resolved now") from exc
+        raise HostUnknown(f"host {host!r} does not exist") from exc
+    except OSError as exc:
+        raise httpcore2.ConnectError(f"{host!r} cannot be resolved now: {exc}") from exc
 
 
 class _BoundedStream(httpcore2.NetworkStream):
