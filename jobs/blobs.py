@@ -5,23 +5,34 @@ Knows neither jobs nor what the bytes mean.
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import fsspec
 
 from jobs.errors import BlobNotFound, BlobsUnavailable
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+PIECE_BYTES = 2**20
 
 
 def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def digest_of_file(file: BinaryIO) -> str:
+    """Of the whole file, which is read from its beginning."""
+    known = hashlib.sha256()
+    for piece in _pieces(file):
+        known.update(piece)
+    return known.hexdigest()
 
 
 def checked(digest: str) -> str:
@@ -40,12 +51,13 @@ class FolderBlobs:
     def put(self, data: bytes) -> str:
         digest = digest_of(data)
         path = self._path(digest)
+        self._store(path, (data,))
+        return digest
+
+    def put_file(self, file: BinaryIO) -> str:
         with _errors_as_ours():
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(path)
-                return digest
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, data)
+            digest = digest_of_file(file)
+        self._store(self._path(digest), _pieces(file))
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -53,6 +65,14 @@ class FolderBlobs:
         with _errors_as_ours():
             try:
                 return path.read_bytes()
+            except FileNotFoundError:
+                raise BlobNotFound(digest) from None
+
+    def open(self, digest: str) -> BinaryIO:
+        path = self._path(checked(digest))
+        with _errors_as_ours():
+            try:
+                return _reader(path.open("rb"))
             except FileNotFoundError:
                 raise BlobNotFound(digest) from None
 
@@ -71,6 +91,14 @@ class FolderBlobs:
                 if len(found) == limit:
                     break
         return found
+
+    def _store(self, path: Path, pieces: Iterable[bytes]) -> None:
+        with _errors_as_ours():
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(path)
+                return
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(path, pieces)
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest[:2] / digest
@@ -91,11 +119,35 @@ class FsspecBlobs:
             self._files.pipe_file(self._path(digest), data)
         return digest
 
+    def put_file(self, file: BinaryIO) -> str:
+        with _errors_as_ours():
+            digest = digest_of_file(file)
+            self._files.makedirs(f"{self._root}/{digest[:2]}", exist_ok=True)
+            # Committed by hand: closing alone would keep the half of it that was written before an error.
+            made = self._files.open(self._path(digest), "wb", autocommit=False)
+            try:
+                for piece in _pieces(file):
+                    made.write(piece)
+                made.close()
+                made.commit()
+            except BaseException:
+                made.discard()
+                raise
+        return digest
+
     def get(self, digest: str) -> bytes:
         path = self._path(checked(digest))
         with _errors_as_ours():
             try:
                 return bytes(self._files.cat_file(path))
+            except FileNotFoundError:
+                raise BlobNotFound(digest) from None
+
+    def open(self, digest: str) -> BinaryIO:
+        path = self._path(checked(digest))
+        with _errors_as_ours():
+            try:
+                return _reader(self._files.open(path, "rb"))
             except FileNotFoundError:
                 raise BlobNotFound(digest) from None
 
@@ -127,11 +179,51 @@ class FsspecBlobs:
         return f"{self._root}/{digest[:2]}/{digest}"
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    file.seek(0)
+    while piece := file.read(PIECE_BYTES):
+        yield piece
+
+
+class _Raw(io.RawIOBase):
+    """A file whose errors are ours."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        into = memoryview(buffer)
+        with _errors_as_ours():
+            data = self._file.read(len(into))
+        into[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        with _errors_as_ours():
+            return int(self._file.seek(offset, whence))
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def _reader(file: Any) -> BinaryIO:
+    return cast(BinaryIO, io.BufferedReader(_Raw(file), PIECE_BYTES))
+
+
+def _write_whole(path: Path, pieces: Iterable[bytes]) -> None:
     descriptor, unfinished = tempfile.mkstemp(prefix=".", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         Path(unfinished).replace(path)

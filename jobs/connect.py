@@ -12,6 +12,7 @@ from jobs.control import RedisControl
 from jobs.counting import RedisCounting
 from jobs.database import Database
 from jobs.event_log import RedisEventLog
+from jobs.file_store import PostgresFileStore
 from jobs.idempotency import PostgresIdempotencyKeys
 from jobs.keys import PostgresApiKeys
 from jobs.ports import Blobs
@@ -37,6 +38,10 @@ def api_keys(database: Database) -> PostgresApiKeys:
 
 def idempotency_keys(database: Database) -> PostgresIdempotencyKeys:
     return PostgresIdempotencyKeys(database)
+
+
+def file_store(database: Database) -> PostgresFileStore:
+    return PostgresFileStore(database)
 
 
 def redis_client(settings: ServiceSettings, timeout_s: float = 3.0) -> redis.Redis:

@@ -8,6 +8,10 @@ VlmqError
 ├── JobNotFinished       asked for something that only a terminal job allows
 ├── LogGap               an append that does not continue the event log
 ├── BlobNotFound         no bytes under this digest
+├── FileNotFound         no such file, or another tenant's, or past its time
+├── BatchNotFound        no such batch, or another tenant's
+├── BatchNotActive       a batch that has ended cannot be cancelled
+├── JobOfBatch           a batch that has not ended needs the job
 ├── KeyNotFound          no API key has this id
 ├── IdempotencyKeyTaken  another request got the key at the same time
 ├── IdempotencyKeyReused the key stands for another request
@@ -77,6 +81,38 @@ class BlobNotFound(VlmqError):
     def __init__(self, digest: str) -> None:
         super().__init__(f"no blob has the digest {digest!r}")
         self.digest = digest
+
+
+class FileNotFound(VlmqError):
+    """No file has this id for this tenant, or its time is over."""
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__(f"no file has the id {file_id!r}")
+        self.file_id = file_id
+
+
+class BatchNotFound(VlmqError):
+    """No batch has this id for this tenant."""
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(f"no batch has the id {batch_id!r}")
+        self.batch_id = batch_id
+
+
+class BatchNotActive(VlmqError):
+    """The batch has ended."""
+
+    def __init__(self, batch_id: str, status: str) -> None:
+        super().__init__(f"batch {batch_id!r} cannot be cancelled: it is {status!r}")
+        self.batch_id = batch_id
+
+
+class JobOfBatch(VlmqError):
+    """The job's answer is still to go into the files of its batch."""
+
+    def __init__(self, job_id: str, batch_id: str) -> None:
+        super().__init__(f"job {job_id!r} belongs to the batch {batch_id!r}, which has not ended")
+        self.job_id = job_id
 
 
 class KeyNotFound(VlmqError):

@@ -7,7 +7,7 @@ database's. Each port has an adapter and a fake that pass the same contract test
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from jobs.events import Event
 from jobs.idempotency import IdempotencyKey
@@ -250,8 +250,17 @@ class Blobs(Protocol):
         """Stores the bytes and returns their sha256 in hex. Storing them again refreshes their age."""
         ...
 
+    def put_file(self, file: BinaryIO) -> str:
+        """The same for what a seekable file holds, in pieces: it may be larger than memory."""
+        ...
+
     def get(self, digest: str) -> bytes:
         """Raises BlobNotFound."""
+        ...
+
+    def open(self, digest: str) -> BinaryIO:
+        """The bytes to read in pieces, from anywhere; the caller closes it. Raises BlobNotFound; reading raises
+        BlobsUnavailable."""
         ...
 
     def delete(self, digest: str) -> None: ...

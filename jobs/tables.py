@@ -181,3 +181,76 @@ idempotency_keys = Table(
     Column("claimed_at", INSTANT, nullable=False, server_default=func.now()),
     Index("ix_idempotency_keys_claimed_at", "claimed_at"),
 )
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("number", BigInteger, Identity(always=True), nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("created_at", INSTANT, nullable=False, server_default=func.now()),
+    Column("expires_at", INSTANT),
+    Index("ix_files_page", "tenant", "number"),
+    Index("ix_files_digest", "digest"),
+    Index("ix_files_expires_at", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("number", BigInteger, Identity(always=True), nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("key_id", Text),
+    Column("endpoint", Text, nullable=False),
+    Column("input_file_id", Text, nullable=False),
+    # The input's bytes are the batch's while it lives, whatever becomes of the file.
+    Column("digest", Text, nullable=False),
+    Column("model", Text),
+    Column("status", Text, nullable=False),
+    Column("metadata", JSONB(none_as_null=True), nullable=False),
+    Column("output_lifetime_s", Integer),
+    Column("errors", JSON(none_as_null=True)),
+    Column("total", Integer, nullable=False, server_default="0"),
+    # How far the lines have become jobs: the next line, from 1, and the byte where it begins.
+    Column("next_line", Integer, nullable=False, server_default="1"),
+    Column("next_byte", BigInteger, nullable=False, server_default="0"),
+    # Of a batch that has ended; before that they are counted.
+    Column("completed", Integer, nullable=False, server_default="0"),
+    Column("failed", Integer, nullable=False, server_default="0"),
+    Column("usage", JSON(none_as_null=True)),
+    Column("output_file_id", Text),
+    Column("error_file_id", Text),
+    Column("created_at", INSTANT, nullable=False, server_default=func.now()),
+    Column("expires_at", INSTANT, nullable=False),
+    Column("in_progress_at", INSTANT),
+    Column("finalizing_at", INSTANT),
+    Column("cancelling_at", INSTANT),
+    Column("ended_at", INSTANT),
+    Index("ix_batches_page", "tenant", "number"),
+    Index("ix_batches_active", "number", postgresql_where=text("ended_at IS NULL")),
+    Index("ix_batches_ended_at", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
+)
+
+batch_refusals = Table(
+    "batch_refusals",
+    metadata,
+    # Lines of a batch that never became a job, until they stand in its error file.
+    Column("batch_id", Text, ForeignKey(batches.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("line", Integer, primary_key=True, autoincrement=False),
+    Column("custom_id", Text, nullable=False),
+    Column("status_code", Integer, nullable=False),
+    Column("error", JSON(none_as_null=True), nullable=False),
+)
+
+# What is left of a batch, and what of it failed: both are counted again and again.
+Index("ix_jobs_batch_active", jobs.c.batch_id, postgresql_where=text("batch_id IS NOT NULL AND " + ACTIVE.text))
+Index(
+    "ix_jobs_batch_failed",
+    jobs.c.batch_id,
+    postgresql_where=text("batch_id IS NOT NULL AND state IN ('failed', 'cancelled')"),
+)

@@ -1,6 +1,8 @@
 """Blobs in memory. Passes the contract of the real ones."""
 
+import io
 import time
+from typing import BinaryIO
 
 from jobs.blobs import checked, digest_of
 from jobs.errors import BlobNotFound
@@ -14,6 +16,13 @@ class FakeBlobs:
         digest = digest_of(data)
         self._blobs[digest] = (time.time(), bytes(data))
         return digest
+
+    def put_file(self, file: BinaryIO) -> str:
+        file.seek(0)
+        return self.put(file.read())
+
+    def open(self, digest: str) -> BinaryIO:
+        return io.BytesIO(self.get(digest))
 
     def get(self, digest: str) -> bytes:
         try:
