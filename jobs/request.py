@@ -8,11 +8,14 @@ from typing import Literal
 
 import msgspec
 
+from jobs.tools import ToolCall, ToolUse
+
 
 class Role(StrEnum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+    TOOL = "tool"
 
 
 class TextPart(msgspec.Struct, frozen=True, tag="text"):
@@ -39,9 +42,14 @@ class VideoPart(msgspec.Struct, frozen=True, tag="video"):
 Part = TextPart | ImagePart | VideoPart
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`calls` are what an assistant's message called, after its text; `call_id` names the call that a tool's message
+    answers."""
+
     role: Role
     parts: tuple[Part, ...]
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str | None = None
 
 
 class Sampling(msgspec.Struct, frozen=True):
@@ -68,8 +76,8 @@ class JsonFormat(msgspec.Struct, frozen=True):
 class ChatRequest(msgspec.Struct, frozen=True):
     """`max_tokens` None: as many as the context leaves. `logprobs` None: off; n: the n likeliest beside the
     chosen token's own. Neither the model's end tokens nor stop strings end the answer before `min_tokens`;
-    `ignore_eos`: the model's end tokens never do. `json_format` None: text. `n`: how many
-    choices."""
+    `ignore_eos`: the model's end tokens never do. `json_format` None: text. `n`: how many choices. `tools` None: the
+    conversation has neither tools nor calls."""
 
     messages: tuple[Message, ...]
     sampling: Sampling
@@ -80,6 +88,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     ignore_eos: bool = False
     json_format: JsonFormat | None = None
     n: int = 1
+    tools: ToolUse | None = None
 
     def blobs(self) -> frozenset[str]:
         """Digests of the blobs that the request refers to."""
