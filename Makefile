@@ -16,21 +16,21 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input $(PIP_FLAGS) -c constraints.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input $(PIP_FLAGS)
 STAMP := $(VENV)/installed
 TINY := var/models/vlmq-tiny/config.json
 # Keeps the numeric libraries of many small processes from fighting over the cores.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model demo up down status test unit contract integration acceptance check format bench docs clean
+.PHONY: help setup model demo up down status test unit contract integration acceptance clients check format bench docs clean
 
 help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv and install everything, pinned by constraints.txt
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt tests/clients/openai-1.txt
 	@if [ -z "$(PYTHON)" ]; then \
 	  echo "vlmq needs Python 3.11 or newer; none of python3, python3.14 … python3.11 on the PATH is." \
 	    "Name one: make setup PYTHON=/path/to/python3" >&2; exit 1; fi
@@ -39,9 +39,10 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "setup: $$($(PYTHON) --version) into $(VENV); the first time takes minutes, most of it torch"
 	@[ -x $(BIN)/python ] && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(PIP) setuptools
-	$(PIP) "$(TORCH)"
-	$(PIP) --no-build-isolation -e ".[api,worker,cli,flower,embedded,dev]"
+	$(PIP) -c constraints.txt setuptools
+	$(PIP) -c constraints.txt "$(TORCH)"
+	$(PIP) -c constraints.txt --no-build-isolation -e ".[api,worker,cli,flower,embedded,dev]"
+	$(PIP) --quiet --upgrade --no-deps --target $(VENV)/clients/openai-1 -r tests/clients/openai-1.txt
 	@touch $@
 
 model: $(TINY) ## make the tiny random checkpoint var/models/vlmq-tiny
@@ -65,13 +66,14 @@ status: $(STAMP) ## show what `make up` started
 test: $(TINY) ## run all tests (ARGS="-k word -x" goes to pytest)
 	$(BIN)/python -m pytest tests $(ARGS)
 
-unit contract integration acceptance: $(TINY)
+unit contract integration acceptance clients: $(TINY)
 	$(BIN)/python -m pytest tests/$@ $(ARGS)
 
 unit: ## tests without process, socket or clock
 contract: ## one suite for every implementation of a port
 integration: ## one part with its real neighbours
 acceptance: ## the whole system as real processes
+clients: ## what clients do with a live server: both openai versions, the pages' snippets
 
 check: $(STAMP) ## format, lint, types, import contracts; changes nothing
 	$(BIN)/ruff format --check .

@@ -1,0 +1,64 @@
+"""One live server for the client suites: real processes, two tenants' keys. A suite that another pytest runs finds
+the same server through the environment."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cli.services import Services
+from jobs import connect
+from jobs.settings import ServiceSettings
+from tests.acceptance.system import System, system
+from tests.fixtures.services import fresh_database, fresh_prefix, settings_for
+
+VARIABLE = "VLMQ_TEST_LIVE"
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Where it listens, and the secrets of two tenants."""
+
+    url: str
+    key: str
+    other_key: str
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/v1"
+
+    def environment(self) -> dict[str, str]:
+        return {VARIABLE: json.dumps(asdict(self))}
+
+
+def given() -> Live | None:
+    """The server that the environment names."""
+    told = os.environ.get(VARIABLE)
+    return Live(**json.loads(told)) if told else None
+
+
+@contextmanager
+def started(services: Services, model: Path, folder: Path) -> Iterator[Live]:
+    """Every process of the system, with keys."""
+    with fresh_database(services) as url:
+        settings = settings_for(url, services.redis_url, fresh_prefix(), folder)
+        first, second = (_key(settings, tenant) for tenant in ("acme", "umbrella"))
+        with system(settings, folder, VLMQ_WORKER_PATH=str(model)) as it:
+            _start(it)
+            yield Live(it.url, first, second)
+
+
+def _start(it: System) -> None:
+    it.start_api()
+    it.start_maintenance()
+    it.start_worker()
+
+
+def _key(settings: ServiceSettings, tenant: str) -> str:
+    database = connect.database(settings, pool_size=1)
+    try:
+        return connect.api_keys(database).create(tenant, "clients")[1]
+    finally:
+        database.close()
