@@ -10,6 +10,7 @@ from jobs.errors import JobNotFound, StaleAttempt
 from jobs.job import AttemptEnd, FinishReason, Job, JobError, JobState, Stamps, Token, Usage
 from jobs.store.rows import add_tokens, encode, job_of, whole_jobs
 from jobs.tables import jobs
+from jobs.webhooks.outbox import TELL_JOB, new_events
 
 TOO_MANY_ATTEMPTS = "too_many_attempts"
 
@@ -44,7 +45,7 @@ _END = text(f"""
             {COUNTED}
         WHERE id = :id
         RETURNING *
-    ), {_CLOSED}
+    ), {_CLOSED}, {TELL_JOB}
     {whole_jobs("ended")}""")
 _RETURN = text(f"""
     WITH returned AS (
@@ -103,7 +104,7 @@ def end_job(
     losses: int | None = None,
     stamps: Stamps = Stamps(),  # noqa: B008  a frozen value
 ) -> Job:
-    """Ends a locked job and the attempt that runs it, if one does."""
+    """Ends a locked job and the attempt that runs it, if one does, and writes down whom to tell."""
     transitions.check(JobState(row.state), state)
     values = {
         "id": row.id,
@@ -118,6 +119,7 @@ def end_job(
         "end": end,
         "detail": detail,
         **stamped(stamps),
+        **new_events(),
     }
     return job_of(connection.execute(_END, values).one())
 
