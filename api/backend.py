@@ -22,8 +22,10 @@ from api.submission import Submission
 from api.threads import Threads
 from jobs import connect as connecting
 from jobs.counting import RedisCounting
+from jobs.database import Database
 from jobs.events import Event
-from jobs.ports import EventLog, JobStore, Queue
+from jobs.files import FileStore
+from jobs.ports import Blobs, EventLog, JobStore, Queue
 from jobs.settings import ServiceSettings
 from jobs.store import PostgresJobStore
 
@@ -34,6 +36,8 @@ class Backend:
     services: ServiceSettings
     store: JobStore
     events: EventLog
+    blobs: Blobs
+    files: FileStore
     submission: Submission
     once: Once
     settling: Settling
@@ -55,6 +59,7 @@ async def connect(settings: ApiSettings, services: ServiceSettings, metrics: Met
     events = connecting.event_log(services, client)
     settling = Settling(store, events, connecting.control(services, client), services.stream_ttl_s)
     queue = connecting.queue(services)
+    submission = submission_of(settings, services, database, queue)
     threads = Threads(settings.store_threads)
     redis = reader_client(services.redis_url)
 
@@ -69,7 +74,9 @@ async def connect(settings: ApiSettings, services: ServiceSettings, metrics: Met
             services=services,
             store=store,
             events=events,
-            submission=_submission(settings, services, store, queue),
+            blobs=submission.blobs,
+            files=submission.files,
+            submission=submission,
             once=Once(connecting.idempotency_keys(database)),
             settling=settling,
             auth=Auth(connecting.api_keys(database), open_without_keys=settings.loopback, cache_s=settings.key_cache_s),
@@ -88,11 +95,13 @@ async def connect(settings: ApiSettings, services: ServiceSettings, metrics: Met
         database.close()
 
 
-def _submission(settings: ApiSettings, services: ServiceSettings, store: JobStore, queue: Queue) -> Submission:
+def submission_of(settings: ApiSettings, services: ServiceSettings, database: Database, queue: Queue) -> Submission:
+    store = PostgresJobStore(database)
     return Submission(
         store=store,
         queue=queue,
         blobs=connecting.blobs(services),
+        files=connecting.file_store(database),
         backpressure=Backpressure(store, settings.max_queued, services.lease_s),
         models=services.models,
         limits=Limits(

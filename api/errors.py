@@ -16,12 +16,16 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from jobs.errors import (
+    BatchNotActive,
+    BatchNotFound,
     BlobNotFound,
+    FileNotFound,
     IdempotencyKeyReused,
     IdempotencyKeyTaken,
     IllegalTransition,
     JobNotFinished,
     JobNotFound,
+    JobOfBatch,
     Unavailable,
     VlmqError,
 )
@@ -81,6 +85,10 @@ class Answer:
 ANSWERS: dict[type[VlmqError], Answer] = {
     JobNotFound: Answer(404, INVALID, "job_not_found", {}),
     BlobNotFound: Answer(404, INVALID, "image_file_not_found", {}),
+    FileNotFound: Answer(404, INVALID, "file_not_found", {}),
+    BatchNotFound: Answer(404, INVALID, "batch_not_found", {}),
+    BatchNotActive: Answer(409, INVALID, "batch_not_active", NO_RETRY),
+    JobOfBatch: Answer(409, INVALID, "job_of_batch", NO_RETRY),
     JobNotFinished: Answer(409, INVALID, "job_not_finished", NO_RETRY),
     IllegalTransition: Answer(409, INVALID, "illegal_transition", NO_RETRY),
     IdempotencyKeyReused: Answer(422, INVALID, "idempotency_key_reused", NO_RETRY),

@@ -13,6 +13,7 @@ from api.errors import ApiError
 from api.response_format import to_json_format
 from api.sampling import sampling_of
 from api.schema import WorkBody
+from jobs.files import FileStore
 from jobs.idempotency import IdempotencyKey
 from jobs.ids import new_job_id
 from jobs.job import ANYWHERE, Job, JobKind, NewJob, Origin, Priority
@@ -46,6 +47,7 @@ class Submission:
     store: JobStore
     queue: Queue
     blobs: Blobs
+    files: FileStore
     backpressure: Backpressure
     models: Collection[str]
     limits: Limits
@@ -85,24 +87,25 @@ class Submission:
         """Records a job, under a key if there is one, and rings for it. Raises ApiError for a full queue,
         IdempotencyKeyTaken, StoreUnavailable. An ill broker is no reason: the sweeper rings later."""
         self.backpressure.admit(order.model)
-        job = self.store.insert(
-            NewJob(
-                id=new_job_id(order.kind),
-                tenant=order.caller.tenant,
-                kind=order.kind,
-                model=order.model,
-                priority=order.priority,
-                request=order.request,
-                metadata=dict(order.metadata),
-                deadline=order.deadline,
-                max_attempts=self.max_attempts,
-                origin=replace(order.origin, key_id=order.caller.key_id),
-            ),
-            idempotency,
-        )
+        job = self.store.insert(self.new_job(order), idempotency)
         log.info("accepted %s", job.id, extra={"action": "job.accepted", "job_id": job.id, "end_user": order.end_user})
         self.ring(job)
         return job
+
+    def new_job(self, order: Order) -> NewJob:
+        """The job that an order becomes, under a new id. Records nothing."""
+        return NewJob(
+            id=new_job_id(order.kind),
+            tenant=order.caller.tenant,
+            kind=order.kind,
+            model=order.model,
+            priority=order.priority,
+            request=order.request,
+            metadata=dict(order.metadata),
+            deadline=order.deadline,
+            max_attempts=self.max_attempts,
+            origin=replace(order.origin, key_id=order.caller.key_id),
+        )
 
     def request_of(self, body: WorkBody) -> ChatRequest:
         """What the worker will read; pictures of data: URLs are stored by that. Raises ApiError, BlobsUnavailable."""

@@ -96,7 +96,7 @@ class JobStore(Protocol):
     def attempts(self, job_id: str) -> list[Attempt]: ...
 
     def delete(self, job_id: str, tenant: str) -> None:
-        """Removes a terminal job and its references to blobs. Raises JobNotFound, JobNotFinished."""
+        """Removes a terminal job and its references to blobs. Raises JobNotFound, JobNotFinished, JobOfBatch."""
         ...
 
     def queue_position(self, job: Job) -> int:
@@ -182,11 +182,12 @@ class JobStore(Protocol):
         ...
 
     def expire(self, retention_s: float, limit: int = 500) -> list[str]:
-        """Deletes jobs that ended longer ago than the retention. Returns their ids."""
+        """Deletes jobs that ended longer ago than the retention, except those whose batch has not ended. Returns
+        their ids."""
         ...
 
     def orphan_blobs(self, digests: Sequence[str]) -> frozenset[str]:
-        """Of these digests, those that no job refers to."""
+        """Of these digests, those that no job, no file and no living batch refers to."""
         ...
 
 

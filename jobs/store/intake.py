@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, literal, select, text
+from sqlalchemy import Connection, ScalarSelect, delete, literal, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from jobs.errors import JobNotFinished, JobNotFound
+from jobs.errors import JobNotFinished, JobNotFound, JobOfBatch
 from jobs.idempotency import IdempotencyKey, claim
 from jobs.job import Attempt, Job, JobState, NewJob
 from jobs.ports import JobFilter
 from jobs.store.rows import attempt_of, encode, job_of, select_jobs, whole_jobs
-from jobs.tables import job_attempts, jobs
+from jobs.tables import batches, job_attempts, jobs
 
 _INSERT = text(f"""
     WITH inserted AS (
@@ -103,10 +103,17 @@ def attempts(connection: Connection, job_id: str) -> list[Attempt]:
 
 
 def delete_job(connection: Connection, job_id: str, tenant: str) -> None:
-    owned = select(jobs.c.state).where(jobs.c.id == job_id, jobs.c.tenant == tenant)
-    state = connection.execute(owned.with_for_update()).scalar_one_or_none()
-    if state is None:
+    owned = select(jobs.c.state, live_batch().label("batch")).where(jobs.c.id == job_id, jobs.c.tenant == tenant)
+    row = connection.execute(owned.with_for_update(of=jobs)).one_or_none()
+    if row is None:
         raise JobNotFound(job_id)
-    if not JobState(state).terminal:
-        raise JobNotFinished(job_id, state)
+    if not JobState(row.state).terminal:
+        raise JobNotFinished(job_id, row.state)
+    if row.batch is not None:
+        raise JobOfBatch(job_id, row.batch)
     connection.execute(delete(jobs).where(jobs.c.id == job_id))
+
+
+def live_batch() -> ScalarSelect[str]:
+    """The id of a job's batch while the job's answer is still to go into its files."""
+    return select(batches.c.id).where(batches.c.id == jobs.c.batch_id, batches.c.ended_at.is_(None)).scalar_subquery()

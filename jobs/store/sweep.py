@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from sqlalchemy import Connection, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, or_, select, union_all, update
 
 from jobs.job import AttemptEnd, Job, JobError, JobState
 from jobs.store.ending import end_job, lockable, return_or_bury
-from jobs.store.intake import get_jobs
-from jobs.tables import job_blobs, jobs, workers
+from jobs.store.intake import get_jobs, live_batch
+from jobs.tables import batches, files, job_blobs, jobs, workers
 
 DEADLINE_EXCEEDED = "deadline_exceeded"
 LONGEST_RING_PAUSE_S = 300.0
@@ -75,7 +75,7 @@ def fail_past_deadline(connection: Connection, limit: int) -> list[Job]:
 def expire(connection: Connection, retention_s: float, limit: int) -> list[str]:
     old = (
         select(jobs.c.id)
-        .where(jobs.c.done_at < func.now() - timedelta(seconds=retention_s))
+        .where(jobs.c.done_at < func.now() - timedelta(seconds=retention_s), live_batch().is_(None))
         .order_by(jobs.c.done_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -85,5 +85,11 @@ def expire(connection: Connection, retention_s: float, limit: int) -> list[str]:
 
 
 def orphan_blobs(connection: Connection, digests: Sequence[str]) -> frozenset[str]:
-    used = connection.execute(select(job_blobs.c.digest).where(job_blobs.c.digest.in_(digests))).scalars()
+    users = (
+        select(job_blobs.c.digest).where(job_blobs.c.digest.in_(digests)),
+        select(files.c.digest).where(files.c.digest.in_(digests)),
+        # The input of a batch that lives, also when its file was deleted.
+        select(batches.c.digest).where(batches.c.digest.in_(digests), batches.c.ended_at.is_(None)),
+    )
+    used = connection.execute(union_all(*users)).scalars()
     return frozenset(digests) - frozenset(used)
