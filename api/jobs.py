@@ -44,7 +44,7 @@ def _submit(backend: Backend, raw: bytes, caller: Caller, key: IdempotencyKey | 
     def make() -> JobObject:
         job = backend.submission.submit(validate(JobBody, parse_object(raw)), JobKind.JOB, caller, idempotency=key)
         backend.metrics.accepted(job.kind, job.model)
-        return job_object(job, backend.store.queue_position(job), attempts=[])
+        return job_object(job, _ahead(backend, job), attempts=[])
 
     return backend.once.do(key, lambda job_id: _read(backend, job_id, caller.tenant), make)
 
@@ -96,8 +96,12 @@ def _read(backend: Backend, job_id: str, tenant: str) -> JobObject:
 
 
 def _shown(backend: Backend, job: Job) -> JobObject:
-    position = backend.store.queue_position(job) if job.state is JobState.QUEUED else None
-    return job_object(job, position, backend.store.attempts(job.id))
+    return job_object(job, _ahead(backend, job), backend.store.attempts(job.id))
+
+
+def _ahead(backend: Backend, job: Job) -> int | None:
+    place = backend.store.queue_place(job) if job.state is JobState.QUEUED else None
+    return None if place is None else place.jobs
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job")

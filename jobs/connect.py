@@ -15,8 +15,9 @@ from jobs.event_log import RedisEventLog
 from jobs.file_store import PostgresFileStore
 from jobs.idempotency import PostgresIdempotencyKeys
 from jobs.keys import PostgresApiKeys
+from jobs.limits import PostgresKeyUsage
 from jobs.ports import Blobs
-from jobs.queue import CeleryQueue
+from jobs.queue import PRODUCER_SOCKET_TIMEOUT_S, CeleryQueue
 from jobs.settings import ServiceSettings, SettingsError
 from jobs.store import PostgresJobStore
 
@@ -44,6 +45,10 @@ def file_store(database: Database) -> PostgresFileStore:
     return PostgresFileStore(database)
 
 
+def key_usage(database: Database) -> PostgresKeyUsage:
+    return PostgresKeyUsage(database)
+
+
 def redis_client(settings: ServiceSettings, timeout_s: float = 3.0) -> redis.Redis:
     """A pool of connections, safe for threads. A connection that broke since its last use is replaced once; nothing
     else is repeated. Raises SettingsError when no Redis is named."""
@@ -69,8 +74,7 @@ def counting(settings: ServiceSettings, client: redis.Redis) -> RedisCounting:
 
 def queue(settings: ServiceSettings) -> CeleryQueue:
     """Raises SettingsError when no Redis is named."""
-    _redis_url(settings)
-    return CeleryQueue(settings)
+    return CeleryQueue(settings, redis_client(settings, PRODUCER_SOCKET_TIMEOUT_S))
 
 
 def blobs(settings: ServiceSettings) -> Blobs:

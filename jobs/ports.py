@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Protocol
 from jobs.events import Event
 from jobs.idempotency import IdempotencyKey
 from jobs.job import Attempt, AttemptEnd, Job, JobKind, JobState, NewJob, Outcome, Priority, Stamps, Token
+from jobs.queue_place import QueuePlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,15 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How many jobs of a model wait or run in one lane, and since when the oldest of them waits."""
+    """How many jobs of a model wait or run in one lane, how many tokens they are estimated to cost together, and since
+    when the oldest of them waits."""
 
     model: str
     priority: Priority
     state: JobState
     count: int
     oldest_queued_at: datetime
+    tokens: int
 
 
 class JobStore(Protocol):
@@ -78,7 +81,9 @@ class JobStore(Protocol):
 
     def insert(self, job: NewJob, idempotency: IdempotencyKey | None = None) -> Job:
         """Records a new job as queued, with the blobs it refers to, and the key that it is made under. Of several
-        with the same key at once one is recorded. Raises JobExists when the id is not new, IdempotencyKeyTaken."""
+        with the same key at once one is recorded. `limits` are those of the API key `origin.key_id`, to which it is
+        charged. Raises JobExists when the id is not new, IdempotencyKeyTaken, LimitReached; then nothing has
+        happened."""
         ...
 
     def get(self, job_id: str, tenant: str | None = None) -> Job:
@@ -99,17 +104,21 @@ class JobStore(Protocol):
         """Removes a terminal job and its references to blobs. Raises JobNotFound, JobNotFinished, JobOfBatch."""
         ...
 
-    def queue_position(self, job: Job) -> int:
-        """How many queued jobs of the model go before this one; 0 when it is next or no longer queued."""
+    def queue_place(self, job: Job) -> QueuePlace | None:
+        """An estimate of what goes before this job, by lanes and fair shares as they are now. None: it does not
+        wait."""
         ...
 
     def depths(self) -> list[Depth]: ...
 
     # -- the worker's side
 
-    def claim(self, model: str, worker: str) -> Job | None:
-        """Takes the next queued job of the model: by priority, then age. Attempt += 1, state in_progress. Two
-        workers never get the same job. Jobs past their deadline are left to the sweeper. None: nothing waits."""
+    def claim(self, model: str, worker: str, lowest: Priority = Priority.BATCH) -> Job | None:
+        """Takes the next queued job of the model: of the first lane that has one, down to `lowest`; there of the
+        tenant that has had the fewest tokens for its weight; of this the oldest. Its first claim charges the tenant
+        with the job's estimated cost, its end with the difference to what it came to. Attempt += 1, state
+        in_progress. Two workers never get the same job. Jobs past their deadline are left to the sweeper. None:
+        nothing waits."""
         ...
 
     def save_partials(self, partials: Sequence[Partial]) -> frozenset[str]:
@@ -123,7 +132,7 @@ class JobStore(Protocol):
         ...
 
     def give_back(self, job_id: str, attempt: int, end: AttemptEnd, detail: str, tokens: Sequence[Token]) -> Job:
-        """Closes the attempt; the job is queued again with its tokens, due to be rung at once, or `failed` with
+        """Closes the attempt; the job is queued again with its tokens, or `failed` with
         `too_many_attempts` when a loss makes `losses` reach `max_attempts`. Raises StaleAttempt."""
         ...
 
@@ -171,9 +180,8 @@ class JobStore(Protocol):
         jobs, queued again or failed as `too_many_attempts`."""
         ...
 
-    def due_to_ring(self, overdue_s: float, limit: int = 500) -> list[Job]:
-        """Queued jobs whose message is due: given back, or rung for longer ago than a time that doubles from
-        `overdue_s` with each ring (at most 5 minutes). Stamps them as rung for now."""
+    def claimable(self, limit: int) -> dict[str, list[str]]:
+        """Up to `limit` queued jobs of each model that has any, by model: those for which bells should wait."""
         ...
 
     def fail_past_deadline(self, limit: int = 500) -> list[Job]:
@@ -237,6 +245,11 @@ class Queue(Protocol):
         ill broker, and never blocks longer than a few seconds."""
         ...
 
+
+    def waiting(self, model: str) -> int | None:
+        """How many bells of the model nobody has answered yet; None when the broker does not tell. Never raises and
+        never blocks longer than a few seconds either."""
+        ...
 
 class Control(Protocol):
     """Words to one worker while it runs. Best effort: `JobStore.not_ours` is the truth that backs it."""

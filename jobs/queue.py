@@ -7,6 +7,7 @@ import logging
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
@@ -69,9 +70,9 @@ def celery_config(settings: ServiceSettings) -> dict[str, Any]:
 
 
 class CeleryQueue:
-    """The ringing side. Safe for threads."""
+    """The ringing side. Safe for threads. `client` is its own: a Redis to ask how many bells wait."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: ServiceSettings, client: redis.Redis) -> None:
         config = celery_config(settings)
         config["broker_transport_options"] |= {
             "socket_timeout": PRODUCER_SOCKET_TIMEOUT_S,
@@ -79,6 +80,8 @@ class CeleryQueue:
         }
         self._celery = Celery("vlmq", set_as_current=False)
         self._celery.conf.update(config)
+        self._client = client
+        self._prefix = settings.redis_prefix
 
     def ring(self, model: str, job_id: str) -> bool:
         try:
@@ -88,5 +91,14 @@ class CeleryQueue:
             return False
         return True
 
+    def waiting(self, model: str) -> int | None:
+        try:
+            # The broker keeps a queue as a list under its name.
+            return int(self._client.llen(self._prefix + queue_name(model)))
+        except redis.RedisError as exc:
+            log.warning("could not count bells: %s", exc, extra={"action": "count_bells"})
+            return None
+
     def close(self) -> None:
         self._celery.close()
+        self._client.close()

@@ -79,11 +79,7 @@ jobs = Table(
     Column("webhook", JSON(none_as_null=True)),
     # The estimate of its tokens, prompt and answer.
     Column("cost", Integer, nullable=False, server_default="1"),
-    # When the queue was last rung for the job since it became queued, and how often.
-    Column("rung_at", INSTANT),
-    Column("rings", Integer, nullable=False, server_default="0"),
-    Index("ix_jobs_claim", "model", "priority", "number", postgresql_where=QUEUED),
-    Index("ix_jobs_ring", "rung_at", postgresql_where=QUEUED),
+    Index("ix_jobs_turn", "model", "priority", "tenant", "number", postgresql_where=QUEUED),
     Index("ix_jobs_worker", "worker", postgresql_where=IN_PROGRESS),
     Index("ix_jobs_deadline", "deadline", postgresql_where=text("deadline IS NOT NULL AND " + ACTIVE.text)),
     Index("ix_jobs_done", "done_at", postgresql_where=text("done_at IS NOT NULL")),

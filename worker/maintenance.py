@@ -5,8 +5,6 @@ import signal
 import threading
 import time
 
-import redis
-
 from jobs import connect
 from jobs.errors import StoreUnavailable
 from jobs.leadership import Leadership
@@ -24,7 +22,6 @@ class Maintenance:
 
     def __init__(self, services: ServiceSettings, settings: MaintenanceSettings) -> None:
         client = connect.redis_client(services)
-        self._broker = Broker(client)
         self._database = connect.database(services, pool_size=1)
         self._queue = connect.queue(services)
         self._sweeper = Sweeper(
@@ -33,7 +30,7 @@ class Maintenance:
             self._queue,
             connect.control(services, client),
             connect.blobs(services),
-            SweepTimes(services.lease_s, settings.overdue_s, services.retention_s, settings.blob_age_s),
+            SweepTimes(services.lease_s, services.retention_s, settings.blob_age_s),
         )
         self._leadership = Leadership(services.database_url)
         self._clean_s = settings.clean_s
@@ -49,11 +46,7 @@ class Maintenance:
         if not led:
             log.info("leading", extra={"action": "leading"})
         self._sweeper.sweep()
-        if self._broker.answers():
-            # A bell that cannot ring must not be counted as rung: the next one would be later each time.
-            if self._broker.forgot():
-                self._sweeper.ring_all()
-            self._sweeper.ring_overdue()
+        self._sweeper.ring()
         if time.monotonic() - self._cleaned >= self._clean_s:
             self._cleaned = time.monotonic()
             self._sweeper.clean()
@@ -62,28 +55,6 @@ class Maintenance:
         self._leadership.close()
         self._queue.close()
         self._database.close()
-
-
-class Broker:
-    """Whether Redis answers, and whether it is another run of it than last time."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
-        self._run_id: str | None = None
-        self._known: str | None = None
-
-    def answers(self) -> bool:
-        try:
-            self._run_id = self._client.info("server")["run_id"]
-        except redis.RedisError as exc:
-            log.warning("Redis does not answer: %s", exc, extra={"action": "no_redis"})
-            return False
-        return True
-
-    def forgot(self) -> bool:
-        """True once for each restart since this process began."""
-        known, self._known = self._known, self._run_id
-        return known not in (None, self._run_id)
 
 
 def main() -> None:

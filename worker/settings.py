@@ -84,8 +84,7 @@ class MaintenanceSettings(FileSettings):
     table: ClassVar[str] = "maintenance"
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="VLMQ_MAINTENANCE_")
 
-    sweep_s: float = Field(default=1.0, gt=0, description="Pause between two looks for lost and late jobs.")
-    overdue_s: float = Field(default=5.0, gt=0, description="How long a bell may stay unanswered at first.")
+    sweep_s: float = Field(default=1.0, gt=0, description="Pause between two looks for lost and late jobs and bells.")
     clean_s: float = Field(default=60.0, gt=0, description="How often what is kept no longer is removed.")
     blob_age_s: float = Field(default=86400.0, gt=0, description="How long media that no job refers to are kept.")
 

@@ -1,10 +1,9 @@
-"""What keeps the promise that every accepted job ends: dead workers' jobs, overdue bells, deadlines, retention.
+"""What keeps the promise that every accepted job ends: dead workers' jobs, lost bells, deadlines, retention.
 
 One pass at a time, by whoever leads; two passes at once would do no harm. Must work when the queue does not.
 """
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jobs.errors import BlobsUnavailable, StreamUnavailable
@@ -17,14 +16,15 @@ log = logging.getLogger(__name__)
 _EVERYTHING = 1_000_000
 _BATCH = 500
 
+MOST_BELLS = 256
+"""Of one model at a time: more than its workers answer between two sweeps."""
+
 
 @dataclass(frozen=True, slots=True)
 class SweepTimes:
-    """`overdue_s`: how long a bell may stay unanswered before it is rung again. `blob_age_s`: how long bytes that no
-    job refers to are kept, for requests that are just coming in."""
+    """`blob_age_s`: how long bytes that no job refers to are kept, for requests that are just coming in."""
 
     lease_s: float
-    overdue_s: float
     retention_s: float
     blob_age_s: float
 
@@ -52,13 +52,16 @@ class Sweeper:
             if job.worker is not None:
                 self._control.stop_job(job.worker, job.id)
 
-    def ring_overdue(self) -> None:
-        """Rings for queued jobs whose bell was never rung, was lost, or is long unanswered."""
-        self._ring(self._store.due_to_ring(self._times.overdue_s))
-
-    def ring_all(self) -> None:
-        """After the broker has forgotten all bells."""
-        self._ring(self._store.due_to_ring(0.0, _EVERYTHING))
+    def ring(self) -> None:
+        """Sees that as many bells wait as there are jobs to answer them with, up to MOST_BELLS for each model: whether
+        they were lost on the way, forgotten by the broker, or never rung. Raises StoreUnavailable."""
+        for model, jobs in self._store.claimable(MOST_BELLS).items():
+            bells = self._queue.waiting(model)
+            if bells is None:
+                return
+            for job_id in jobs[bells:]:
+                if not self._queue.ring(model, job_id):
+                    return
 
     def clean(self) -> None:
         """The part that can wait: what is kept no longer. Raises StoreUnavailable."""
@@ -72,11 +75,6 @@ class Sweeper:
             self._collect_blobs()
         except BlobsUnavailable as exc:
             log.warning("blobs stay: %s", exc, extra={"action": "collect_blobs"})
-
-    def _ring(self, jobs: Iterable[Job]) -> None:
-        for job in jobs:
-            if not self._queue.ring(job.model, job.id):
-                return
 
     def _end_log(self, job: Job) -> None:
         """The log may hold tokens that the row has not: they were seen, so they are kept."""

@@ -2,18 +2,30 @@
 
 from sqlalchemy import Connection, text
 
-from jobs.job import Job
+from jobs.job import Job, Priority
 from jobs.store.intake import get_job
 from jobs.store.rows import job_of, whole_jobs
+from jobs.store.shares import charging
 
-# One statement: it locks the next row that nobody else is taking, takes it, and opens the attempt.
+# One statement: it asks the tenants in turn for their oldest job that nobody else is taking, takes the first that it
+# gets, and opens the attempt. Turns stand in a query of their own: a sort after the join would lock a job of each.
 _CLAIM = text(f"""
-    WITH chosen AS (
-        SELECT id FROM jobs
-        WHERE model = :model AND state = 'queued' AND (deadline IS NULL OR deadline > now())
-        ORDER BY priority, number
+    WITH chosen AS MATERIALIZED (
+        SELECT job.id
+        FROM (
+            SELECT priority, tenant FROM queue_shares
+            WHERE model = :model AND priority <= :lowest
+            ORDER BY priority, virtual, tenant
+        ) AS turn
+        CROSS JOIN LATERAL (
+            SELECT id FROM jobs
+            WHERE model = :model AND priority = turn.priority AND tenant = turn.tenant AND state = 'queued'
+              AND (deadline IS NULL OR deadline > now())
+            ORDER BY number
+            LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        ) AS job
         LIMIT 1
-        FOR UPDATE SKIP LOCKED
     ), taken AS (
         UPDATE jobs
         SET state = 'in_progress', attempt = attempt + 1, worker = :worker, claimed_at = coalesce(claimed_at, now())
@@ -23,7 +35,7 @@ _CLAIM = text(f"""
     ), opened AS (
         INSERT INTO job_attempts (job_id, number, worker, claim)
         SELECT id, attempt, worker, CAST(:claim AS text) FROM taken
-    )
+    ), {charging("taken", "job.cost", "job.attempt = 1")}
     {whole_jobs("taken")}""")
 
 _CLAIMED = text(
@@ -31,9 +43,12 @@ _CLAIMED = text(
 )
 
 
-def claim_next(connection: Connection, model: str, worker: str, claim: str) -> Job | None:
+def claim_next(
+    connection: Connection, model: str, worker: str, claim: str, lowest: Priority = Priority.BATCH
+) -> Job | None:
     """`claim` is a name of this call's own, by which `claimed_by` finds what it took."""
-    row = connection.execute(_CLAIM, {"model": model, "worker": worker, "claim": claim}).one_or_none()
+    asked = {"model": model, "worker": worker, "claim": claim, "lowest": int(lowest)}
+    row = connection.execute(_CLAIM, asked).one_or_none()
     if row is None:
         return None
     job = job_of(row)

@@ -11,6 +11,7 @@ from jobs.job import AttemptEnd, Job, JobError, JobState, Token
 from jobs.store.ending import TOO_MANY_ATTEMPTS, end_job, locked_job
 from jobs.store.intake import get_job
 from jobs.store.rows import add_tokens
+from jobs.store.shares import enter
 from jobs.tables import jobs
 
 
@@ -35,6 +36,7 @@ def requeue(connection: Connection, job_id: str, tenant: str | None) -> Job:
     # The table allows failed → queued for this one reason only.
     if row.state != JobState.FAILED or error is None or error.code != TOO_MANY_ATTEMPTS:
         raise IllegalTransition(row.state, JobState.QUEUED)
-    fresh = {"state": JobState.QUEUED, "losses": 0, "error": None, "done_at": None, "rung_at": None, "rings": 0}
+    fresh = {"state": JobState.QUEUED, "losses": 0, "error": None, "done_at": None}
+    enter(connection, job_id)
     connection.execute(update(jobs).where(jobs.c.id == job_id).values(**fresh))
     return get_job(connection, job_id)

@@ -9,12 +9,15 @@ from jobs import transitions
 from jobs.errors import JobNotFound, StaleAttempt
 from jobs.job import AttemptEnd, FinishReason, Job, JobError, JobState, Stamps, Token, Usage
 from jobs.store.rows import add_tokens, encode, job_of, whole_jobs
+from jobs.store.shares import charging, correction, entering
 from jobs.tables import jobs
 from jobs.webhooks.outbox import TELL_JOB, new_events
 
 TOO_MANY_ATTEMPTS = "too_many_attempts"
 
-_LOCKABLE = "SELECT id, state, attempt, losses, max_attempts, worker, token_count, error FROM jobs"
+_LOCKABLE = """
+    SELECT id, model, priority, tenant, cost, state, attempt, losses, max_attempts, worker, token_count, error
+    FROM jobs"""
 _LOCK_ATTEMPT = text(f"{_LOCKABLE} WHERE id = :id AND attempt = :attempt AND state = 'in_progress' FOR UPDATE")
 _LOCK_JOB = text(
     f"{_LOCKABLE} WHERE id = :id AND (CAST(:tenant AS text) IS NULL OR tenant = :tenant) FOR UPDATE",
@@ -45,14 +48,14 @@ _END = text(f"""
             {COUNTED}
         WHERE id = :id
         RETURNING *
-    ), {_CLOSED}, {TELL_JOB}
+    ), {_CLOSED}, {TELL_JOB}, {charging("ended", "CAST(:correction AS int)", "CAST(:correction AS int) <> 0")}
     {whole_jobs("ended")}""")
 _RETURN = text(f"""
     WITH returned AS (
-        UPDATE jobs SET state = 'queued', rung_at = NULL, rings = 0, worker = NULL, losses = :losses, {COUNTED}
+        UPDATE jobs SET state = 'queued', worker = NULL, losses = :losses, {COUNTED}
         WHERE id = :id
         RETURNING *
-    ), {_CLOSED}
+    ), {_CLOSED}, {entering("returned")}
     {whole_jobs("returned")}""")
 
 
@@ -65,6 +68,10 @@ def lockable() -> Select[Any]:
     """What a change of state needs to know of a row. The caller adds which rows, and how it waits for them."""
     return select(
         jobs.c.id,
+        jobs.c.model,
+        jobs.c.priority,
+        jobs.c.tenant,
+        jobs.c.cost,
         jobs.c.state,
         jobs.c.attempt,
         jobs.c.losses,
@@ -106,11 +113,13 @@ def end_job(
 ) -> Job:
     """Ends a locked job and the attempt that runs it, if one does, and writes down whom to tell."""
     transitions.check(JobState(row.state), state)
+    count = add_tokens(connection, row, tokens)
     values = {
         "id": row.id,
         "attempt": row.attempt,
         "state": state,
-        "count": add_tokens(connection, row, tokens),
+        "count": count,
+        "correction": correction(row, end, usage, count),
         "usage": encode(usage) if usage else None,
         "finish_reason": finish_reason,
         "finish_reasons": encode(finish_reasons) if finish_reasons else None,
@@ -127,7 +136,7 @@ def end_job(
 def return_or_bury(
     connection: Connection, row: Row[Any], end: AttemptEnd, detail: str, tokens: Sequence[Token] = ()
 ) -> Job:
-    """Puts a locked running job back into the queue, due to be rung at once; or ends it as a dead letter, when this
+    """Puts a locked running job back into the queue; or ends it as a dead letter, when this
     was one loss too many."""
     losses = row.losses + (1 if end.is_loss else 0)
     if losses >= row.max_attempts and end.is_loss:

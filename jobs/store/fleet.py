@@ -12,6 +12,7 @@ from jobs.job import AttemptEnd, Job, JobState
 from jobs.ports import WorkerRecord, WorkerStatus
 from jobs.store.ending import lockable, return_or_bury
 from jobs.store.rows import encode
+from jobs.store.shares import by_share
 from jobs.tables import job_attempts, jobs, workers
 
 
@@ -32,7 +33,7 @@ def retire(connection: Connection, worker_id: str) -> None:
     connection.execute(delete(workers).where(workers.c.id == worker_id))
     # A row that is locked is being ended or taken from the worker anyway.
     held = lockable().where(jobs.c.worker == worker_id, jobs.c.state == JobState.IN_PROGRESS)
-    for row in connection.execute(held.with_for_update(skip_locked=True)).all():
+    for row in by_share(connection.execute(held.with_for_update(skip_locked=True)).all()):
         return_or_bury(connection, row, AttemptEnd.LEASE_EXPIRED, f"worker {worker_id} left without giving it back")
 
 
@@ -73,4 +74,4 @@ def give_back_unknown(connection: Connection, worker: str, running: Collection[s
         .with_for_update(skip_locked=True, of=jobs)
     ).all()
     why = "the worker never heard that its claim succeeded"
-    return [return_or_bury(connection, row, AttemptEnd.DRAINED, why) for row in unknown]
+    return [return_or_bury(connection, row, AttemptEnd.DRAINED, why) for row in by_share(unknown)]

@@ -11,21 +11,22 @@ from jobs.job import Attempt, Job, JobState, NewJob
 from jobs.ports import JobFilter
 from jobs.store.rows import attempt_of, encode, job_of, select_jobs, whole_jobs
 from jobs.tables import batches, job_attempts, jobs
+from jobs.store.shares import entering
 
 _INSERT = text(f"""
     WITH inserted AS (
         INSERT INTO jobs
-            (id, tenant, kind, model, priority, state, request, metadata, deadline, max_attempts, rung_at, rings,
+            (id, tenant, kind, model, priority, state, request, metadata, deadline, max_attempts,
              key_id, background, stored, door, batch_id, batch_line, webhook, cost)
         VALUES (:id, :tenant, :kind, :model, :priority, :state, CAST(:request AS json), CAST(:metadata AS jsonb),
-                :deadline, :max_attempts, now(), 1,
+                :deadline, :max_attempts,
                 :key_id, :background, :stored, CAST(:door AS json), :batch_id, :batch_line, CAST(:webhook AS json),
                 :cost)
         RETURNING *
     ), referred AS (
         INSERT INTO job_blobs (job_id, digest)
         SELECT inserted.id, blob.digest FROM inserted, unnest(CAST(:blobs AS text[])) AS blob (digest)
-    )
+    ), {entering("inserted")}
     {whole_jobs("inserted")}""")
 
 _GET = text(whole_jobs() + " WHERE id = :id AND (CAST(:tenant AS text) IS NULL OR tenant = :tenant)")

@@ -10,9 +10,10 @@ from sqlalchemy.exc import IntegrityError
 from jobs.database import Database
 from jobs.errors import JobExists
 from jobs.idempotency import IdempotencyKey
-from jobs.job import Attempt, AttemptEnd, Job, NewJob, Outcome, Token
+from jobs.job import Attempt, AttemptEnd, Job, NewJob, Outcome, Priority, Token
 from jobs.ports import Depth, JobFilter, Partial, WorkerRecord, WorkerStatus
 from jobs.store import attempt as attempts
+from jobs.queue_place import QueuePlace
 from jobs.store import claim, client, depth, fleet, intake, sweep
 
 CLAIM_PATIENCE_S = 5.0
@@ -52,13 +53,13 @@ class PostgresJobStore:
     def delete(self, job_id: str, tenant: str) -> None:
         self._database.transaction(lambda on: intake.delete_job(on, job_id, tenant))
 
-    def queue_position(self, job: Job) -> int:
-        return self._database.statement(lambda on: depth.queue_position(on, job.id))
+    def queue_place(self, job: Job) -> QueuePlace | None:
+        return self._database.statement(lambda on: depth.queue_place(on, job.id))
 
     def depths(self) -> list[Depth]:
         return self._database.statement(depth.depths)
 
-    def claim(self, model: str, worker: str) -> Job | None:
+    def claim(self, model: str, worker: str, lowest: Priority = Priority.BATCH) -> Job | None:
         name = uuid4().hex
         tried = False
 
@@ -66,7 +67,7 @@ class PostgresJobStore:
             nonlocal tried
             known = claim.claimed_by(on, name) if tried else None
             tried = True
-            return known or claim.claim_next(on, model, worker, name)
+            return known or claim.claim_next(on, model, worker, name, lowest)
 
         return self._database.statement(work, min(self._patience_s, CLAIM_PATIENCE_S))
 
@@ -112,8 +113,8 @@ class PostgresJobStore:
     def take_back_lost(self, lease_s: float, limit: int = 500) -> list[Job]:
         return self._database.transaction(lambda on: sweep.take_back_lost(on, lease_s, limit))
 
-    def due_to_ring(self, overdue_s: float, limit: int = 500) -> list[Job]:
-        return self._database.transaction(lambda on: sweep.due_to_ring(on, overdue_s, limit))
+    def claimable(self, limit: int) -> dict[str, list[str]]:
+        return self._database.statement(lambda on: sweep.claimable(on, limit))
 
     def fail_past_deadline(self, limit: int = 500) -> list[Job]:
         return self._database.transaction(lambda on: sweep.fail_past_deadline(on, limit))

@@ -1,4 +1,4 @@
-"""What the sweeper mends: jobs of silent workers, overdue messages, deadlines, retention.
+"""What the sweeper mends: jobs of silent workers, lost bells, deadlines, retention.
 
 Rows that somebody else has locked are skipped: they are being changed, and the next sweep sees how.
 """
@@ -7,16 +7,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from sqlalchemy import Connection, and_, delete, func, or_, select, union_all, update
+from sqlalchemy import Connection, delete, func, select, text, union_all
 
 from jobs.job import AttemptEnd, Job, JobError, JobState
 from jobs.store.ending import end_job, lockable, return_or_bury
-from jobs.store.intake import get_jobs, live_batch
+from jobs.store.intake import live_batch
+from jobs.store.shares import by_share
 from jobs.tables import batches, files, job_blobs, jobs, workers
 
 DEADLINE_EXCEEDED = "deadline_exceeded"
-LONGEST_RING_PAUSE_S = 300.0
 FORGET_WORKER_AFTER = timedelta(hours=1)
+
+# Every model whose jobs ever waited has a share.
+_CLAIMABLE = text("""
+    SELECT served.model, job.id
+    FROM (SELECT DISTINCT model FROM queue_shares) AS served
+    CROSS JOIN LATERAL (
+        SELECT id FROM jobs
+        WHERE model = served.model AND state = 'queued' AND (deadline IS NULL OR deadline > now())
+        ORDER BY priority LIMIT :limit
+    ) AS job""")
 
 
 def take_back_lost(connection: Connection, lease_s: float, limit: int) -> list[Job]:
@@ -30,28 +40,17 @@ def take_back_lost(connection: Connection, lease_s: float, limit: int) -> list[J
     ).all()
     connection.execute(delete(workers).where(workers.c.heartbeat_at < func.now() - FORGET_WORKER_AFTER))
     taken = []
-    for row in lost:
+    for row in by_share(lost):
         detail = f"worker {row.worker} was silent for longer than {lease_s:g} s"
         taken.append(return_or_bury(connection, row, AttemptEnd.LEASE_EXPIRED, detail))
     return taken
 
 
-def due_to_ring(connection: Connection, overdue_s: float, limit: int) -> list[Job]:
-    pause_s = func.least(overdue_s * func.power(2.0, func.least(jobs.c.rings - 1, 20)), LONGEST_RING_PAUSE_S)
-    waited_s = func.extract("epoch", func.now() - jobs.c.rung_at)
-    # No pause is shorter than the first: that much the index can tell.
-    perhaps = jobs.c.rung_at < func.now() - timedelta(seconds=min(overdue_s, LONGEST_RING_PAUSE_S))
-    due = (
-        select(jobs.c.id)
-        .where(jobs.c.state == JobState.QUEUED, or_(jobs.c.rung_at.is_(None), and_(perhaps, waited_s > pause_s)))
-        .order_by(jobs.c.rung_at.asc().nulls_first())
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("due")
-    )
-    rung = {"rung_at": func.now(), "rings": jobs.c.rings + 1}
-    stamped = update(jobs).where(jobs.c.id == due.c.id).values(**rung).returning(jobs.c.id)
-    return list(get_jobs(connection, list(connection.execute(stamped).scalars())).values())
+def claimable(connection: Connection, limit: int) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for model, job_id in connection.execute(_CLAIMABLE, {"limit": limit}):
+        found.setdefault(model, []).append(job_id)
+    return found
 
 
 def fail_past_deadline(connection: Connection, limit: int) -> list[Job]:
@@ -64,7 +63,7 @@ def fail_past_deadline(connection: Connection, limit: int) -> list[Job]:
         .with_for_update(skip_locked=True)
     ).all()
     failed = []
-    for row in late:
+    for row in by_share(late):
         message = f"the job was not done at its deadline, {row.deadline.isoformat()}"
         error = JobError(code=DEADLINE_EXCEEDED, message=message)
         job = end_job(connection, row, JobState.FAILED, AttemptEnd.DEADLINE, error=error)

@@ -24,6 +24,7 @@ from jobs.job import (
     Webhook,
 )
 from jobs.ports import JobFilter, JobStore, Partial
+from jobs.queue_place import QueuePlace
 from jobs.request import ChatRequest, ImagePart, Message, Role, Sampling, TextPart
 from tests.fixtures.jobs import chat_request, new_job
 
@@ -197,14 +198,15 @@ def test_claim_leaves_jobs_past_their_deadline_alone(store: JobStore) -> None:
     assert store.claim("tiny", "w") is None
 
 
-def test_queue_position_counts_those_that_go_first(store: JobStore) -> None:
-    first = store.insert(new_job())
-    second = store.insert(new_job())
-    urgent = store.insert(new_job(priority=Priority.INTERACTIVE))
+def test_queue_place_counts_what_goes_first(store: JobStore) -> None:
+    first = store.insert(new_job(cost=10))
+    second = store.insert(new_job(cost=20))
+    urgent = store.insert(new_job(priority=Priority.INTERACTIVE, cost=5))
     store.insert(new_job(model="large", priority=Priority.INTERACTIVE))
-    assert [store.queue_position(job) for job in (urgent, first, second)] == [0, 1, 2]
-    assert store.queue_position(claimed(store)) == 0
-    assert store.queue_position(second) == 1
+    places = [store.queue_place(job) for job in (urgent, first, second)]
+    assert places == [QueuePlace(0, 0), QueuePlace(1, 5), QueuePlace(2, 15)]
+    assert store.queue_place(claimed(store)) is None
+    assert store.queue_place(second) == QueuePlace(1, 10)
 
 
 def test_depths_count_waiting_and_running_jobs_by_lane(store: JobStore) -> None:
@@ -357,7 +359,7 @@ def test_give_back_queues_the_job_again_with_its_tokens(store: JobStore) -> None
     assert back == store.get(new.id)
     (attempt,) = store.attempts(new.id)
     assert (attempt.end, attempt.detail, attempt.tokens) == (AttemptEnd.DRAINED, "why", 2)
-    assert [job.id for job in store.due_to_ring(60)] == [new.id]
+    assert store.claimable(60) == {"tiny": [new.id]}
     again = claimed(store)
     assert (again.attempt, again.tokens) == (2, (A, B))
     assert again.timeline.claimed_at == back.timeline.claimed_at
@@ -407,7 +409,7 @@ def test_requeue_gives_a_dead_letter_another_life(store: JobStore) -> None:
     back = store.requeue(job.id, "default")
     assert (back.state, back.losses, back.error, back.tokens) == (JobState.QUEUED, 0, None, (A,))
     assert back.timeline.done_at is None
-    assert [due.id for due in store.due_to_ring(60)] == [job.id]
+    assert store.claimable(60) == {"tiny": [job.id]}
     assert claimed(store).attempt == 2
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobs.job import AttemptEnd, Job, JobState, Outcome
-from jobs.ports import JobFilter, JobStore, WorkerRecord
+from jobs.ports import JobStore, WorkerRecord
 from tests.fixtures.jobs import TimedStore, new_job
 
 pytestmark = pytest.mark.contract
@@ -92,7 +92,7 @@ def test_jobs_of_a_silent_worker_are_taken_back(timed_store: TimedStore) -> None
     assert attempt.end == AttemptEnd.LEASE_EXPIRED
     assert WORKER.id in attempt.detail
     assert store.take_back_lost(LEASE_S) == []
-    assert [due.id for due in store.due_to_ring(60)] == [job.id]
+    assert store.claimable(60) == {"tiny": [job.id]}
 
 
 def test_jobs_of_an_unknown_worker_are_taken_back(store: JobStore) -> None:
@@ -120,40 +120,26 @@ def test_take_back_stops_at_its_limit(store: JobStore) -> None:
 # -- bells
 
 
-def test_a_job_that_was_given_back_is_due_once(store: JobStore) -> None:
-    store.insert(new_job())
-    job = claimed(store)
-    store.give_back(job.id, job.attempt, AttemptEnd.DRAINED, "", ())
-    assert [due.id for due in store.due_to_ring(10)] == [job.id]
-    assert store.due_to_ring(10) == []
+def test_claimable_names_queued_jobs_of_each_model_that_has_some(store: JobStore) -> None:
+    assert store.claimable(10) == {}
+    first, second = store.insert(new_job()), store.insert(new_job())
+    other = store.insert(new_job(model="large"))
+    taken = claimed(store)
+    (waiting,) = {first.id, second.id} - {taken.id}
+    assert store.claimable(10) == {"tiny": [waiting], "large": [other.id]}
+    store.cancel(waiting)
+    assert store.claimable(10) == {"large": [other.id]}
 
 
-def test_bells_repeat_after_pauses_that_double_up_to_five_minutes(timed_store: TimedStore) -> None:
-    store = timed_store.store
-    job = store.insert(new_job())
-    for pause_s in (10, 20, 40, 80, 160, 300, 300):
-        timed_store.pass_time(pause_s - 1)
-        assert store.due_to_ring(10) == [], pause_s
-        timed_store.pass_time(2)
-        assert [due.id for due in store.due_to_ring(10)] == [job.id], pause_s
+def test_claimable_stops_at_its_limit_for_each_model(store: JobStore) -> None:
+    for number in range(6):
+        store.insert(new_job(model=f"m{number % 2}", tenant=f"t{number}"))
+    assert {model: len(ids) for model, ids in store.claimable(2).items()} == {"m0": 2, "m1": 2}
 
 
-def test_only_queued_jobs_are_due(timed_store: TimedStore) -> None:
-    store = timed_store.store
-    store.insert(new_job())
-    store.insert(new_job())
-    claimed(store)
-    store.cancel(store.page("default", JobFilter(state=JobState.QUEUED))[0].id)
-    timed_store.pass_time(11)
-    assert store.due_to_ring(10) == []
-
-
-def test_due_to_ring_stops_at_its_limit(timed_store: TimedStore) -> None:
-    store = timed_store.store
-    for _ in range(3):
-        store.insert(new_job())
-    timed_store.pass_time(11)
-    assert [len(store.due_to_ring(10, limit=2)) for _ in range(3)] == [2, 1, 0]
+def test_claimable_leaves_out_jobs_past_their_deadline(store: JobStore) -> None:
+    store.insert(new_job(deadline=datetime.now(UTC) - timedelta(seconds=1)))
+    assert store.claimable(10) == {}
 
 
 # -- deadlines

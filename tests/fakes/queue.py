@@ -8,6 +8,9 @@ class FakeQueue:
         self.works = works
         self.rung: list[tuple[str, str]] = []
 
+    def waiting(self, model: str) -> int | None:
+        return sum(rung == model for rung, _ in self.rung) if self.works else None
+
     def ring(self, model: str, job_id: str) -> bool:
         if self.works:
             self.rung.append((model, job_id))

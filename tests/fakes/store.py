@@ -3,21 +3,20 @@
 import itertools
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from jobs import transitions
 from jobs.errors import IllegalTransition, JobExists, JobNotFinished, JobNotFound, StaleAttempt
 from jobs.idempotency import IdempotencyKey
-from jobs.job import Attempt, AttemptEnd, Job, JobError, JobState, NewJob, Outcome, Stamps, Timeline, Token
+from jobs.job import Attempt, AttemptEnd, Job, JobError, JobState, NewJob, Outcome, Priority, Stamps, Timeline, Token
 from jobs.ports import Depth, JobFilter, Partial, WorkerRecord, WorkerStatus
 from tests.fakes.idempotency import FakeIdempotencyKeys
+from jobs.queue_place import QueuePlace, Waiting, place_of
 
 
-@dataclass
-class _Ring:
-    at: datetime | None = None
-    count: int = 0
+def _lane(job: NewJob | Job) -> tuple[str, int, str]:
+    return job.model, job.priority, job.tenant
 
 
 class FakeJobStore:
@@ -35,7 +34,8 @@ class FakeJobStore:
         self._number: dict[str, int] = {}
         self._jobs: dict[str, Job] = {}
         self._attempts: dict[str, list[Attempt]] = {}
-        self._rings: dict[str, _Ring] = {}
+        self.weights: dict[str, float] = {}
+        self._shares: dict[tuple[str, int, str], float] = {}
         self._workers: dict[str, WorkerStatus] = {}
 
     def insert(self, job: NewJob, idempotency: IdempotencyKey | None = None) -> Job:
@@ -45,7 +45,7 @@ class FakeJobStore:
             if idempotency is not None:
                 self._idempotency.claim(idempotency, job.id)
             self._number[job.id] = next(self._numbers)
-            self._rings[job.id] = _Ring(self._now(), 1)
+            self._enter(job)
             self._attempts[job.id] = []
             self._jobs[job.id] = Job(
                 id=job.id,
@@ -110,10 +110,24 @@ class FakeJobStore:
                 raise JobNotFinished(job_id, job.state)
             self._remove(job_id)
 
-    def queue_position(self, job: Job) -> int:
+    def queue_place(self, job: Job) -> QueuePlace | None:
         with self._lock:
-            waiting = [other.id for other in self._queue(job.model)]
-            return waiting.index(job.id) if job.id in waiting else 0
+            waiting = [other for other in self._queue(job.model) if other.priority <= job.priority]
+            if job.id not in {other.id for other in waiting}:
+                return None
+            lane = [other for other in waiting if other.priority == job.priority]
+            higher = [other for other in waiting if other.priority < job.priority]
+            own = [o for o in lane if o.tenant == job.tenant and self._number[o.id] < self._number[job.id]]
+            others = sorted({other.tenant for other in lane} - {job.tenant})
+            return place_of(
+                self._waiting(job, job.tenant, own),
+                [self._waiting(job, name, [o for o in lane if o.tenant == name]) for name in others],
+                QueuePlace(len(higher), sum(other.cost for other in higher)),
+            )
+
+    def _waiting(self, job: Job, tenant: str, theirs: list[Job]) -> Waiting:
+        virtual = self._shares[job.model, job.priority, tenant]
+        return Waiting(tenant, len(theirs), sum(o.cost for o in theirs), virtual, self.weights.get(tenant, 1.0))
 
     def depths(self) -> list[Depth]:
         with self._lock:
@@ -122,16 +136,21 @@ class FakeJobStore:
                 if not job.state.terminal:
                     lanes.setdefault((job.model, job.priority, job.state), []).append(job)
             return [
-                Depth(model, some[0].priority, state, len(some), min(job.timeline.queued_at for job in some))
+                Depth(
+                    *(model, some[0].priority, state, len(some), sum(job.cost for job in some)),
+                    min(job.timeline.queued_at for job in some),
+                )
                 for (model, _, state), some in sorted(lanes.items())
             ]
 
-    def claim(self, model: str, worker: str) -> Job | None:
+    def claim(self, model: str, worker: str, lowest: Priority = Priority.BATCH) -> Job | None:
         with self._lock:
-            waiting = [job for job in self._queue(model) if job.deadline is None or job.deadline > self._now()]
+            waiting = [job for job in self._open(model) if job.priority <= lowest]
             if not waiting:
                 return None
-            job = waiting[0]
+            job = min(waiting, key=lambda job: (job.priority, self._shares[_lane(job)], job.tenant))
+            if job.attempt == 0:
+                self._charge(job, job.cost)
             claimed = replace(
                 job,
                 state=JobState.IN_PROGRESS,
@@ -233,7 +252,7 @@ class FakeJobStore:
             job = self.get(job_id, tenant)
             if job.state != JobState.FAILED or job.error is None or job.error.code != "too_many_attempts":
                 raise IllegalTransition(job.state, JobState.QUEUED)
-            self._rings[job_id] = _Ring()
+            self._enter(job)
             timeline = replace(job.timeline, done_at=None)
             return self._put(replace(job, state=JobState.QUEUED, losses=0, error=None, timeline=timeline))
 
@@ -251,12 +270,11 @@ class FakeJobStore:
                 for job in lost[:limit]
             ]
 
-    def due_to_ring(self, overdue_s: float, limit: int = 500) -> list[Job]:
+    def claimable(self, limit: int) -> dict[str, list[str]]:
         with self._lock:
-            due = [job for job in self._in_order() if job.state == JobState.QUEUED and self._due(job.id, overdue_s)]
-            for job in due[:limit]:
-                self._rings[job.id] = _Ring(self._now(), self._rings[job.id].count + 1)
-            return due[:limit]
+            models = {job.model for job in self._jobs.values()}
+            found = {model: [job.id for job in self._open(model)][:limit] for model in models}
+            return {model: ids for model, ids in found.items() if ids}
 
     def fail_past_deadline(self, limit: int = 500) -> list[Job]:
         with self._lock:
@@ -296,7 +314,7 @@ class FakeJobStore:
         return job
 
     def _remove(self, job_id: str) -> None:
-        for table in (self._jobs, self._number, self._attempts, self._rings):
+        for table in (self._jobs, self._number, self._attempts):
             table.pop(job_id, None)
 
     def _in_order(self, reverse: bool = False) -> list[Job]:
@@ -358,5 +376,6 @@ class FakeJobStore:
             return self._end(replace(job, losses=losses), JobState.FAILED, end, detail, error)
         transitions.check(job.state, JobState.QUEUED)
         self._close_attempt(job, end, detail)
-        self._rings[job.id] = _Ring()
+        self._enter(job)
         return self._put(replace(job, state=JobState.QUEUED, worker=None, losses=losses))
+        self._correct(job, end)

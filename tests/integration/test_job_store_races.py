@@ -86,7 +86,7 @@ def test_everything_at_once_ends_every_job_once_with_all_its_tokens(store: Postg
     def sweep() -> None:
         while not all(found.state.terminal for found in store.get_many(ids).values()):
             store.take_back_lost(lease_s=0.0)
-            store.due_to_ring(0.0)
+            store.claimable(10)
 
     with ThreadPoolExecutor(THREADS) as pool:
         running = [pool.submit(work, number) for number in range(THREADS - 2)] + [pool.submit(sweep)]

@@ -1,5 +1,7 @@
 """The sweeper over real services, and who leads."""
 
+import os
+import signal
 from collections.abc import Iterator
 
 import psycopg
@@ -15,8 +17,10 @@ from jobs.queue import queue_name
 from jobs.settings import ServiceSettings, load
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jobs import new_job
+from tests.fixtures.services import settings_for
 from worker.maintenance import Maintenance
 from worker.settings import MaintenanceSettings
+from worker.sweeper import MOST_BELLS
 
 pytestmark = pytest.mark.integration
 
@@ -34,14 +38,18 @@ class Bench:
         self.log = connect.event_log(settings, self.client)
         self.maintenance = Maintenance(settings, load(MaintenanceSettings, clean_s=0.001, blob_age_s=0.001))
 
-    def bells(self) -> int:
+    @property
+    def queue(self) -> str:
+        return f"{self.settings.redis_prefix}{queue_name(MODEL)}"
+
+    def bells(self, model: str = MODEL) -> int:
         """How many wait in the queue."""
-        return int(self.client.llen(f"{self.settings.redis_prefix}{queue_name(MODEL)}"))
+        return int(self.client.llen(f"{self.settings.redis_prefix}{queue_name(model)}"))
 
     def pass_time(self, job_id: str, seconds: float) -> None:
         with psycopg.connect(self.settings.database_url) as connection:
             older = f"- interval '{seconds} seconds'"
-            connection.execute(f"UPDATE jobs SET rung_at = rung_at {older}, done_at = done_at {older}")
+            connection.execute(f"UPDATE jobs SET done_at = done_at {older}")
             connection.execute(f"UPDATE workers SET heartbeat_at = heartbeat_at {older}")
 
     def claimed(self, **values) -> Job:
@@ -68,19 +76,52 @@ def bench(service_settings: ServiceSettings) -> Iterator[Bench]:
 def test_job_whose_bell_was_lost_is_rung_for_once(bench):
     job_id = bench.store.insert(new_job(model=MODEL)).id
     bench.maintenance.turn()
-    assert bench.bells() == 0
-    bench.pass_time(job_id, 60)
-    bench.maintenance.turn()
     bench.maintenance.turn()
     assert bench.bells() == 1
+    bench.client.delete(bench.queue)
+    bench.maintenance.turn()
+    assert bench.bells() == 1
+    bench.store.cancel(job_id)
+    bench.client.delete(bench.queue)
+    bench.maintenance.turn()
+    assert bench.bells() == 0
 
 
-def test_bell_that_stays_unanswered_is_rung_again_later(bench):
-    job_id = bench.store.insert(new_job(model=MODEL)).id
-    for rung in (1, 2):
-        bench.pass_time(job_id, 60)
+def test_bells_of_each_model_are_topped_up_to_what_waits_and_no_further_than_enough(bench):
+    for number in range(MOST_BELLS + 20):
+        bench.store.insert(new_job(model=MODEL, tenant=f"t{number % 3}"))
+    for _ in range(2):
+        bench.store.insert(new_job(model="other"))
+    for _ in range(3):
         bench.maintenance.turn()
-        assert bench.bells() == rung
+        assert (bench.bells(), bench.bells("other")) == (MOST_BELLS, 2)
+
+
+def test_bells_nobody_answers_do_not_grow_in_number(bench):
+    ids = [bench.store.insert(new_job(model=MODEL)).id for _ in range(3)]
+    rung = connect.queue(bench.settings)
+    for job_id in ids:
+        rung.ring(MODEL, job_id)
+    rung.close()
+    for _ in range(3):
+        bench.maintenance.turn()
+    assert bench.bells() == 3
+
+
+def test_a_sweep_goes_on_while_the_broker_is_frozen_and_rings_when_it_answers(private_redis, database_url, tmp_path):
+    bench = Bench(settings_for(database_url, private_redis.url, "p:", tmp_path))
+    job = bench.claimed(max_attempts=1)
+    bench.store.insert(new_job(model=MODEL))
+    bench.pass_time(job.id, 60)
+    os.kill(private_redis.process.pid, signal.SIGSTOP)
+    try:
+        bench.maintenance.turn()
+    finally:
+        os.kill(private_redis.process.pid, signal.SIGCONT)
+    assert bench.store.get(job.id).state is JobState.FAILED
+    bench.maintenance.turn()
+    assert bench.bells() == 1
+    bench.close()
 
 
 def test_dead_workers_job_is_queued_and_rung_again(bench):
@@ -134,8 +175,6 @@ def test_expired_job_is_removed(bench):
 
 
 def test_broker_that_forgot_all_bells_hears_them_again_at_once(private_redis, database_url, tmp_path):
-    from tests.fixtures.services import settings_for
-
     bench = Bench(settings_for(database_url, private_redis.url, "p:", tmp_path))
     for _ in range(3):
         bench.store.insert(new_job(model=MODEL))

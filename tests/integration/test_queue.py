@@ -54,6 +54,24 @@ def test_many_threads_ring_at_once(redis_url: str, redis_prefix: str) -> None:
     assert len(waiting(redis_url, redis_prefix + queue_name("tiny"))) == 30
 
 
+def test_waiting_counts_the_bells_of_one_model(redis_url: str, redis_prefix: str) -> None:
+    queue = connect.queue(ServiceSettings(redis_url=redis_url, redis_prefix=redis_prefix))
+    assert queue.waiting("tiny") == 0
+    for number in range(3):
+        assert queue.ring("tiny", f"job_{number}")
+    assert queue.ring("other", "job_3")
+    assert (queue.waiting("tiny"), queue.waiting("other")) == (3, 1)
+    queue.close()
+
+
+def test_waiting_while_redis_is_away_is_not_known(private_redis: EmbeddedValkey, fragile: CeleryQueue) -> None:
+    assert fragile.waiting("tiny") == 0
+    private_redis.stop()
+    assert fragile.waiting("tiny") is None
+    private_redis.start(empty=True)
+    assert fragile.waiting("tiny") == 0
+
+
 def test_a_ring_while_redis_is_away_returns_false(private_redis: EmbeddedValkey, fragile: CeleryQueue) -> None:
     assert fragile.ring("tiny", "job_1")
     private_redis.stop()

@@ -1,0 +1,73 @@
+"""Fair shares in SQL: how a tenant enters a lane, and what its counter is charged (docs/adr/0009).
+
+Lock order: rows of `jobs` before rows of `queue_shares`, and of these several only in the order of `by_share`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from jobs.job import AttemptEnd, JobState, Usage
+
+_WAITS = (
+    "SELECT FROM jobs AS waiting WHERE waiting.state = 'queued' AND (waiting.model, waiting.priority, waiting.tenant)"
+)
+
+
+def entering(source: str) -> str:
+    """The part `entered` of a statement that puts the jobs of `source` into the queue. A tenant that had nothing
+    waiting there does not bring what others had meanwhile as a credit: its counter is lifted to the least of those who
+    wait, or, when nobody does, to the greatest. Who waits already is not touched, nor locked."""
+    return f"""
+    entered AS (
+        INSERT INTO queue_shares AS share (model, priority, tenant, virtual)
+        SELECT new.model, new.priority, new.tenant, coalesce(
+            (SELECT other.virtual FROM queue_shares AS other
+             WHERE other.model = new.model AND other.priority = new.priority AND other.tenant <> new.tenant
+               AND EXISTS ({_WAITS} = (other.model, other.priority, other.tenant))
+             ORDER BY other.virtual LIMIT 1),
+            (SELECT max(other.virtual) FROM queue_shares AS other
+             WHERE other.model = new.model AND other.priority = new.priority),
+            0)
+        FROM {source} AS new
+        WHERE NOT EXISTS ({_WAITS} = (new.model, new.priority, new.tenant))
+        ON CONFLICT (model, priority, tenant) DO UPDATE SET virtual = greatest(share.virtual, excluded.virtual)
+    )"""
+
+
+def charging(source: str, tokens: str, condition: str = "true") -> str:
+    """The part `charged` of a statement: `tokens` of each job of `source`, by its tenant's weight."""
+    return f"""
+    charged AS (
+        UPDATE queue_shares AS share
+        SET virtual = virtual + {tokens} / coalesce((SELECT weight FROM tenants WHERE name = share.tenant), 1)
+        FROM {source} AS job
+        WHERE (share.model, share.priority, share.tenant) = (job.model, job.priority, job.tenant) AND {condition}
+    )"""
+
+
+_ENTER = text(f"WITH again AS (SELECT * FROM jobs WHERE id = :id), {entering('again')} SELECT")
+
+
+def enter(connection: Connection, job_id: str) -> None:
+    """For a job that is not in the queue, before it is put there again."""
+    connection.execute(_ENTER, {"id": job_id})
+
+
+def by_share(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """Jobs in the order in which one transaction may touch their shares."""
+    return sorted(rows, key=lambda row: (row.model, row.priority, row.tenant, row.id))
+
+
+def correction(row: Row[Any], end: AttemptEnd, usage: Usage | None, count: int) -> int:
+    """What the end of a job adds to the estimate that its first claim was charged. `count`: tokens it has drawn.
+
+    Without a usage, the estimate stands for a job that was stopped while it ran or had drawn something (what its
+    prompt came to is not known); one that never got so far had nothing."""
+    if row.attempt == 0:
+        return 0
+    if usage is not None:
+        return int(usage.total_tokens - row.cost)
+    stopped = row.state == JobState.IN_PROGRESS and end in (AttemptEnd.CANCELLED, AttemptEnd.DEADLINE)
+    return max(0, count - row.cost) if stopped or count else -int(row.cost)
