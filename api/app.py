@@ -9,6 +9,7 @@ from api import chat, errors, health, jobs, metrics, models, openapi, tokenize
 from api.backend import connect
 from api.edge import Edge
 from api.metrics import Metrics
+from api.responses import routes as responses
 from api.settings import ApiSettings
 from jobs.settings import ServiceSettings
 
@@ -33,7 +34,7 @@ def create_app(settings: ApiSettings, services: ServiceSettings) -> FastAPI:
         redoc_url=None,
     )
     errors.install(app)
-    for part in (chat, jobs, tokenize, models, health, metrics):
+    for part in (chat, responses, jobs, tokenize, models, health, metrics):
         app.include_router(part.router)
     openapi.install(app)
     app.add_middleware(Edge, metrics=measure)

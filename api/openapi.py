@@ -5,11 +5,12 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
+from api.responses.body import InputTokensBody, ResponseBody
 from api.schema import ChatBody, JobBody, TextBody
 from api.wire import Wire
 
 REF = "#/components/schemas/"
-BODIES: tuple[type[Wire], ...] = (ChatBody, JobBody, TextBody)
+BODIES: tuple[type[Wire], ...] = (ChatBody, JobBody, ResponseBody, InputTokensBody, TextBody)
 
 ERROR = {
     "type": "object",

@@ -1,0 +1,144 @@
+"""`/v1/responses`: create, retrieve, follow, cancel, delete."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from api.auth import Asker, Caller, Tenant
+from api.backend import Backend, backend_of
+from api.body import parse_object, read_body
+from api.errors import ApiError, ServerClosing, as_api_error, error_response, of_job
+from api.openapi import event_stream, json_body
+from api.query import JOB_ID, known_only, resume_point
+from api.responses.body import ResponseBody, response_body
+from api.responses.object import response_object
+from api.responses.order import order_of_body
+from api.responses.stored import not_found, stored_response
+from api.responses.stream import OPENING, last_number, stream_of
+from api.sse import ClientGone, EventStream, unless_gone
+from jobs.errors import VlmqError
+from jobs.events import log_of
+from jobs.job import Job
+
+router = APIRouter(prefix="/v1/responses", tags=["responses"])
+
+
+def _response_id(response_id: str) -> str:
+    """What cannot be an id is not looked for: PostgreSQL takes no U+0000. Raises ApiError (404)."""
+    if JOB_ID.fullmatch(response_id) is None:
+        raise not_found(response_id)
+    return response_id
+
+
+ResponseId = Annotated[str, Depends(_response_id)]
+
+
+@router.post("", summary="Create a response", openapi_extra=json_body(ResponseBody))
+async def create_response(request: Request, caller: Asker) -> Response:
+    """Waited for, as a stream, or with `background: true` at once. The client's leaving cancels the job unless it is
+    one of the background."""
+    backend = backend_of(request)
+    raw = await read_body(request, backend.settings.max_body_bytes)
+    body, job = await backend.threads.call(_accept, backend, raw, caller)
+    headers = {"x-vlmq-job-id": job.id}
+
+    async def cancel() -> None:
+        await backend.threads.call(backend.settling.cancel, job.id)
+
+    if body.stream:
+        return EventStream(OPENING, stream_of(backend, job), headers, on_gone=None if body.background else cancel)
+    if body.background:
+        return JSONResponse(response_object(job), headers=headers)
+    try:
+        return await unless_gone(request, _whole(backend, job, headers))
+    except ClientGone:
+        await cancel()
+        raise
+    except ServerClosing as exc:
+        # Nothing has been sent: the client's own retry does the work again elsewhere.
+        await cancel()
+        return error_response(exc, headers)
+    except (ApiError, VlmqError) as exc:
+        return error_response(as_api_error(exc), headers)
+
+
+def _accept(backend: Backend, raw: bytes, caller: Caller) -> tuple[ResponseBody, Job]:
+    body = response_body(parse_object(raw))
+    job = backend.submission.record(order_of_body(backend.submission, body, caller))
+    backend.metrics.accepted(job.kind, job.model)
+    return body, job
+
+
+async def _whole(backend: Backend, job: Job, headers: Mapping[str, str]) -> Response:
+    """A job that failed becomes an error of its kind, as everywhere where somebody waits."""
+    async with backend.reader.follow(job.id, log_of(job)) as follower:
+        while not follower.ended:
+            await follower.batch(backend.settings.keepalive_s)
+    ended = await backend.threads.call(backend.settling.ended, job.id)
+    if ended.error is not None:
+        raise of_job(ended.error, job.id)
+    return JSONResponse(response_object(ended), headers=dict(headers))
+
+
+@router.get(
+    "/{response_id}",
+    summary="Retrieve a response",
+    response_class=Response,
+    responses=event_stream("The response, or with `stream=true` its server-sent events."),
+)
+async def retrieve_response(
+    response_id: ResponseId,
+    request: Request,
+    tenant: Tenant,
+    stream: bool = False,
+    starting_after: Annotated[int | None, Query(ge=0)] = None,
+) -> Response:
+    """As it is now; or with `stream=true` all its events from sequence 0 on, or those behind `starting_after` (or the
+    header `Last-Event-ID`), however the response was created and for as long as it is kept."""
+    backend = backend_of(request)
+    known_only(request, "stream", "starting_after")
+    job = await backend.threads.call(_settled, backend, response_id, tenant)
+    if not stream:
+        if starting_after is not None:
+            message = "Invalid value for 'starting_after': it is only allowed with 'stream=true'."
+            raise ApiError(message, param="starting_after", code="invalid_value")
+        return JSONResponse(response_object(job))
+    after = resume_point(request, starting_after)
+    if job.state.terminal and after > (last := last_number(job)):
+        message = f"Invalid value for 'starting_after': the events end at {last}, got {after}."
+        raise ApiError(message, param="starting_after", code="invalid_value")
+    return EventStream(OPENING, stream_of(backend, job, after))
+
+
+def _settled(backend: Backend, response_id: str, tenant: str) -> Job:
+    return backend.settling.settle(stored_response(backend.store, response_id, tenant))
+
+
+@router.post("/{response_id}/cancel", summary="Cancel a background response")
+async def cancel_response(response_id: ResponseId, request: Request, tenant: Tenant) -> dict[str, Any]:
+    """Again and after its end it comes back as it is. Close the connection to cancel one that is waited for."""
+    backend = backend_of(request)
+    return await backend.threads.call(_cancel, backend, response_id, tenant)
+
+
+def _cancel(backend: Backend, response_id: str, tenant: str) -> dict[str, Any]:
+    job = stored_response(backend.store, response_id, tenant)
+    if not job.origin.background:
+        message = f"The response {response_id!r} was not created with 'background': true; close its connection instead."
+        raise ApiError(message, param="response_id", code="response_not_in_background")
+    return response_object(backend.settling.cancel(job.id, tenant))
+
+
+@router.delete("/{response_id}", summary="Delete a response that has ended")
+async def delete_response(response_id: ResponseId, request: Request, tenant: Tenant) -> dict[str, Any]:
+    """409 while it waits or runs: cancel it first. Responses that go on from it keep what they have of it."""
+    backend = backend_of(request)
+    await backend.threads.call(_delete, backend, response_id, tenant)
+    return {"id": response_id, "object": "response", "deleted": True}
+
+
+def _delete(backend: Backend, response_id: str, tenant: str) -> None:
+    stored_response(backend.store, response_id, tenant)
+    backend.settling.delete(response_id, tenant)
