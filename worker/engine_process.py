@@ -24,6 +24,7 @@ _LOOK_EVERY_S = 0.5
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
 _STOP_S = 5.0
+_LOADING_SILENCE_S = 10.0
 
 
 class Sink(Protocol):
@@ -39,8 +40,8 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineTimes:
-    """`start_s`: from start to ready. `silence_s`: how long a busy engine may say nothing. `restarts`: failed starts
-    in a row after which it is given up."""
+    """`start_s`: from start to ready. `silence_s`: how long an engine may say nothing, whether it loads, works or
+    idles. `restarts`: failed starts in a row after which it is given up."""
 
     start_s: float
     silence_s: float
@@ -95,8 +96,6 @@ class EngineProcess:
                 self._entries[generation.id] = entry
             link = self._link if self._ready is not None else None
             entry.sent = link is not None
-            if not any(e.sent for e in self._entries.values() if e is not entry):
-                self._heard = time.monotonic()
         if failure is not None:
             sink.on_engine_died(failure)
         elif link is not None:
@@ -158,11 +157,13 @@ class EngineProcess:
             self._link = link
         self._loading = LoadingReport()
         detail = ""
+        self._heard = time.monotonic()
         try:
             while not self._closing.is_set():
+                looked = time.monotonic()
                 for message in link.receive(_LOOK_EVERY_S):
                     detail = self._take(message, link) or detail
-                self._watch(started)
+                self._watch(started, looked)
         except LinkClosed as exc:
             detail = detail or str(exc)
         except EngineUnavailable as exc:
@@ -181,15 +182,19 @@ class EngineProcess:
             entry.sink.on_engine_died(detail)
         return served, detail
 
-    def _watch(self, started: float) -> None:
-        """Raises EngineUnavailable for a child that takes too long to load, or is silent though it has work."""
+    def _watch(self, started: float, looked: float) -> None:
+        """Raises EngineUnavailable for a child that takes too long to load, or is silent: also an idle one speaks each
+        second. `looked` is when this look began."""
         now = time.monotonic()
         if self._ready is None and now - started > self._times.start_s:
             raise EngineUnavailable(f"not ready within {self._times.start_s:.0f} s")
-        with self._lock:
-            busy = any(entry.sent for entry in self._entries.values())
-        if busy and now - self._heard > self._times.silence_s:
-            raise EngineUnavailable(f"silent for {self._times.silence_s:.0f} s with work to do")
+        if now - looked > 2 * _LOOK_EVERY_S:
+            # This process stood still: that says nothing of the other, which may have stood still with it.
+            self._heard = now
+        # A library that is loaded from a cold disk keeps the interpreter, and with it the pulse.
+        limit_s = self._times.silence_s if self._ready else max(self._times.silence_s, _LOADING_SILENCE_S)
+        if now - self._heard > limit_s:
+            raise EngineUnavailable(f"silent for {limit_s:.0f} s")
 
     def _take(self, message: FromEngine, link: EngineLink) -> str:
         """Acts on one message; the text of a Fatal."""

@@ -40,7 +40,7 @@ class WorkerSettings(FileSettings):
     media_backoff_s: float = Field(default=1.0, ge=0, description="Pause before a job goes back for its media host.")
 
     engine_start_s: float = Field(default=900.0, gt=0, description="How long the engine may take to load.")
-    engine_silence_s: float = Field(default=60.0, gt=0, description="Silence of a busy engine that gets it killed.")
+    engine_silence_s: float = Field(default=60.0, gt=0, description="Silence of an engine that gets it killed.")
     engine_restarts: int = Field(default=3, ge=0, description="Failed starts in a row after which the worker exits.")
 
     max_images: int = Field(default=32, ge=0, description="Images per request.")

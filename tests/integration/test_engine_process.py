@@ -3,7 +3,6 @@
 import itertools
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -126,14 +125,22 @@ def test_silent_engine_with_work_is_killed_and_replaced(engine):
     assert run(engine, generation()).finish is Finish.LENGTH
 
 
-def test_idle_engine_may_be_silent(engine):
+def test_silent_engine_without_work_is_killed_and_replaced(engine):
     assert engine.wait_until_serving(60)
-    pid = engine.pid
-    psutil.Process(pid).send_signal(signal.SIGSTOP)
-    time.sleep(TIMES.silence_s + 1)
-    psutil.Process(pid).send_signal(signal.SIGCONT)
+    frozen = engine.pid
+    psutil.Process(frozen).send_signal(signal.SIGSTOP)
+    eventually("another engine serves", lambda: engine.pid not in (frozen, None) and engine.wait_until_serving(0))
     assert run(engine, generation()).finish is Finish.LENGTH
-    assert engine.pid == pid
+
+
+def test_engine_that_hangs_while_it_loads_is_killed_and_replaced(engine):
+    assert engine.wait_until_serving(60)
+    killed = engine.pid
+    psutil.Process(killed).kill()
+    hung = eventually("the next one starts", lambda: engine.pid not in (killed, None) and engine.pid)
+    psutil.Process(hung).send_signal(signal.SIGSTOP)
+    assert run(engine, generation()).finish is Finish.LENGTH
+    assert engine.pid != hung
 
 
 def test_engine_that_cannot_load_is_given_up_with_its_reason(tmp_path):

@@ -5,10 +5,12 @@ Ends with 0 when told to or when the worker is gone; a fault sends Fatal and end
 """
 
 import argparse
+import contextlib
 import logging
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -59,7 +61,8 @@ def main() -> None:
 
 
 def _run(options: argparse.Namespace, connection: Connection) -> None:
-    engine, ready = _BACKENDS[options.backend](options, _Reporter(connection))
+    with _Reporter(connection) as progress:
+        engine, ready = _BACKENDS[options.backend](options, progress)
     connection.send(ready)
     _log.info("ready on %s with %d slots", ready.device, ready.slots, extra={"action": "ready"})
     _Server(engine, connection).serve()
@@ -75,16 +78,37 @@ def _report(connection: Connection, exc: Exception) -> None:
 
 
 class _Reporter:
-    """Sends the progress of loading, a whole per cent at a time."""
+    """Sends the progress of loading, a whole per cent at a time, and again each second: what takes long is no silence.
+    Inside its block nobody else sends."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._sent = -1
+        self._last = Loading(0.0, "")
+        self._sending = threading.Lock()
+        self._over = threading.Event()
+        self._pulse = threading.Thread(target=self._repeat, name="pulse", daemon=True)
+
+    def __enter__(self) -> "_Reporter":
+        self._pulse.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._pulse.join()
 
     def __call__(self, done: float, what: str) -> None:
-        if int(done * 100) > self._sent:
-            self._sent = int(done * 100)
-            self._connection.send(Loading(done, what))
+        with self._sending:
+            news = int(done * 100) > int(self._last.done * 100) or not self._last.what
+            if news:
+                self._last = Loading(done, what)
+                self._connection.send(self._last)
+
+    def _repeat(self) -> None:
+        # Whoever loads finds out by its own next report that the worker is gone.
+        with contextlib.suppress(ConnectionClosed):
+            while not self._over.wait(_STATS_S):
+                with self._sending:
+                    self._connection.send(self._last)
 
 
 class _Server:
