@@ -115,7 +115,7 @@ def test_other_content_types_are_415(http: httpx2.Client, kind: str) -> None:
     ("method", "path", "status", "code"),
     [
         ("GET", "/", 404, "unknown_url"),
-        ("POST", "/v1/responses", 404, "unknown_url"),
+        ("POST", "/v1/completions", 404, "unknown_url"),
         ("GET", "/v1/jobs/job_x/nothing", 404, "unknown_url"),
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
         ("PUT", "/v1/jobs", 405, "method_not_allowed"),
