@@ -10,8 +10,8 @@ from jobs.idempotency import IdempotencyKey, claim
 from jobs.job import Attempt, Job, JobState, NewJob
 from jobs.ports import JobFilter
 from jobs.store.rows import attempt_of, encode, job_of, select_jobs, whole_jobs
-from jobs.tables import batches, job_attempts, jobs
 from jobs.store.shares import entering
+from jobs.tables import batches, job_attempts, jobs
 
 _INSERT = text(f"""
     WITH inserted AS (

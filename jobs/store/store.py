@@ -12,8 +12,8 @@ from jobs.errors import JobExists
 from jobs.idempotency import IdempotencyKey
 from jobs.job import Attempt, AttemptEnd, Job, NewJob, Outcome, Priority, Token
 from jobs.ports import Depth, JobFilter, Partial, WorkerRecord, WorkerStatus
-from jobs.store import attempt as attempts
 from jobs.queue_place import QueuePlace
+from jobs.store import attempt as attempts
 from jobs.store import claim, client, depth, fleet, intake, sweep
 
 CLAIM_PATIENCE_S = 5.0

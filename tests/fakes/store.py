@@ -7,12 +7,30 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from jobs import transitions
-from jobs.errors import IllegalTransition, JobExists, JobNotFinished, JobNotFound, StaleAttempt
+from jobs.errors import (
+    IllegalTransition,
+    JobExists,
+    JobNotFinished,
+    JobNotFound,
+    StaleAttempt,
+)
 from jobs.idempotency import IdempotencyKey
-from jobs.job import Attempt, AttemptEnd, Job, JobError, JobState, NewJob, Outcome, Priority, Stamps, Timeline, Token
+from jobs.job import (
+    Attempt,
+    AttemptEnd,
+    Job,
+    JobError,
+    JobState,
+    NewJob,
+    Outcome,
+    Priority,
+    Stamps,
+    Timeline,
+    Token,
+)
 from jobs.ports import Depth, JobFilter, Partial, WorkerRecord, WorkerStatus
-from tests.fakes.idempotency import FakeIdempotencyKeys
 from jobs.queue_place import QueuePlace, Waiting, place_of
+from tests.fakes.idempotency import FakeIdempotencyKeys
 
 
 def _lane(job: NewJob | Job) -> tuple[str, int, str]:
@@ -331,11 +349,31 @@ class FakeJobStore:
         status = self._workers.get(worker or "")
         return status is not None and status.heartbeat_at >= self._now() - timedelta(seconds=lease_s)
 
-    def _due(self, job_id: str, overdue_s: float) -> bool:
-        ring = self._rings[job_id]
-        if ring.at is None:
-            return True
-        return (self._now() - ring.at).total_seconds() > min(overdue_s * 2.0 ** min(ring.count - 1, 20), 300.0)
+    def _open(self, model: str) -> list[Job]:
+        return [job for job in self._queue(model) if job.deadline is None or job.deadline > self._now()]
+
+    def _enter(self, new: NewJob | Job) -> None:
+        """Before the job is queued."""
+        lane = [job for job in self._queue(new.model) if job.priority == new.priority]
+        if any(job.tenant == new.tenant for job in lane):
+            return
+        everyone = [virtual for key, virtual in self._shares.items() if key[:2] == (new.model, new.priority)]
+        floor = min((self._shares[_lane(job)] for job in lane), default=max(everyone, default=0.0))
+        self._shares[_lane(new)] = max(self._shares.get(_lane(new), floor), floor)
+
+    def _charge(self, job: Job, tokens: int) -> None:
+        self._shares[_lane(job)] += tokens / self.weights.get(job.tenant, 1.0)
+
+    def _correct(self, job: Job, end: AttemptEnd) -> None:
+        if job.attempt == 0:
+            return
+        stopped = job.state == JobState.IN_PROGRESS and end in (AttemptEnd.CANCELLED, AttemptEnd.DEADLINE)
+        if job.usage is not None:
+            self._charge(job, job.usage.total_tokens - job.cost)
+        elif stopped or job.tokens:
+            self._charge(job, max(0, len(job.tokens) - job.cost))
+        else:
+            self._charge(job, -job.cost)
 
     def _is_current(self, job_id: str, attempt: int) -> bool:
         job = self._jobs.get(job_id)
@@ -365,6 +403,7 @@ class FakeJobStore:
     def _end(self, job: Job, state: JobState, end: AttemptEnd, detail: str = "", error: JobError | None = None) -> Job:
         transitions.check(job.state, state)
         self._close_attempt(job, end, detail)
+        self._correct(job, end)
         timeline = replace(job.timeline, done_at=self._now())
         return self._put(replace(job, state=state, worker=None, error=error, timeline=timeline))
 
@@ -378,4 +417,3 @@ class FakeJobStore:
         self._close_attempt(job, end, detail)
         self._enter(job)
         return self._put(replace(job, state=JobState.QUEUED, worker=None, losses=losses))
-        self._correct(job, end)
