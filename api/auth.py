@@ -3,12 +3,13 @@
 import hashlib
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from api.errors import ApiError
+from api.limits import Allowance
 from jobs.job import DEFAULT_TENANT
 from jobs.keys import ApiKey, ApiKeys
 
@@ -17,10 +18,12 @@ CACHED_KEYS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `key` is None while the installation has no keys, or for a caller that is no request."""
+    """Who asks. `key` is None while the installation has no keys, or for a caller that is no request. `allowance` is
+    one request's own; None where the key has no limits per minute, or where nothing counts."""
 
     tenant: str
     key: ApiKey | None = None
+    allowance: Allowance | None = None
 
     @property
     def key_id(self) -> str | None:
@@ -86,11 +89,26 @@ async def caller_of_request(request: Request) -> Caller:
     return known if known is not None else await backend.threads.call(backend.auth.caller, authorization)
 
 
-Asker = Annotated[Caller, Depends(caller_of_request)]
+async def asker_of_request(request: Request) -> Caller:
+    """The caller, refused at once while its key has nothing left of this minute: before a long body is read."""
+    caller = await caller_of_request(request)
+    if caller.key is None or not caller.key.limits.per_minute:
+        return caller
+    backend = request.app.state.backend
+    spent = await backend.threads.call(backend.usage.spent, caller.key.id, caller.key.limits)
+    # The edge of the application puts it into the headers of whatever the answer is.
+    request.state.allowance = Allowance(caller.key, spent)
+    if "idempotency-key" not in request.headers:
+        # With one it may ask for what is there already, which costs nothing.
+        request.state.allowance.check()
+    return replace(caller, allowance=request.state.allowance)
+
+
+Asker = Annotated[Caller, Depends(asker_of_request)]
 """For routes that create work."""
 
 
-async def tenant_of_request(caller: Asker) -> str:
+async def tenant_of_request(caller: Annotated[Caller, Depends(caller_of_request)]) -> str:
     return caller.tenant
 
 

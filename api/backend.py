@@ -25,6 +25,7 @@ from jobs.counting import RedisCounting
 from jobs.database import Database
 from jobs.events import Event
 from jobs.files import FileStore
+from jobs.limits import KeyUsage
 from jobs.ports import Blobs, EventLog, JobStore, Queue
 from jobs.settings import ServiceSettings
 from jobs.store import PostgresJobStore
@@ -42,6 +43,7 @@ class Backend:
     once: Once
     settling: Settling
     auth: Auth
+    usage: KeyUsage
     threads: Threads
     counting: RedisCounting
     counting_threads: Threads
@@ -80,6 +82,7 @@ async def connect(settings: ApiSettings, services: ServiceSettings, metrics: Met
             once=Once(connecting.idempotency_keys(database)),
             settling=settling,
             auth=Auth(connecting.api_keys(database), open_without_keys=settings.loopback, cache_s=settings.key_cache_s),
+            usage=connecting.key_usage(database),
             threads=threads,
             counting=connecting.counting(services, client),
             # Their own: a question may wait for a worker for seconds.

@@ -1,4 +1,5 @@
-"""The outermost layer of a request: its id, its measure, and an answer when everything else failed."""
+"""The outermost layer of a request: its id, its measure, what its key may still use, and an answer when everything else
+failed."""
 
 import logging
 import re
@@ -37,7 +38,10 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                if (allowance := scope["state"].get("allowance")) is not None:
+                    headers.update(allowance.headers())
             await send(message)
 
         try:

@@ -10,9 +10,11 @@ from api.backpressure import Backpressure
 from api.conversation import Limits, to_messages
 from api.deadline import to_instant
 from api.errors import ApiError
+from api.limits import refusal
 from api.response_format import to_json_format
 from api.sampling import sampling_of
 from api.schema import WorkBody
+from jobs.errors import LimitReached
 from jobs.files import FileStore
 from jobs.idempotency import IdempotencyKey
 from jobs.ids import new_job_id
@@ -85,11 +87,23 @@ class Submission:
 
     def record(self, order: Order, idempotency: IdempotencyKey | None = None) -> Job:
         """Records a job, under a key if there is one, and rings for it. Raises ApiError for a full queue,
-        IdempotencyKeyTaken, StoreUnavailable. An ill broker is no reason: the sweeper rings later."""
+        a limit of the caller's key, IdempotencyKeyTaken, StoreUnavailable. An ill broker is no reason: the sweeper
+        rings later."""
         self.backpressure.admit(order.model)
-        job = self.store.insert(self.new_job(order), idempotency)
+        job = self._insert(self.new_job(order), order.caller, idempotency)
         log.info("accepted %s", job.id, extra={"action": "job.accepted", "job_id": job.id, "end_user": order.end_user})
         self.ring(job)
+        return job
+
+    def _insert(self, new: NewJob, caller: Caller, idempotency: IdempotencyKey | None) -> Job:
+        if caller.key is None:
+            return self.store.insert(new, idempotency)
+        try:
+            job = self.store.insert(new, idempotency, caller.key.limits)
+        except LimitReached as exc:
+            raise refusal(exc, caller.key) from exc
+        if caller.allowance is not None:
+            caller.allowance.use(new.cost)
         return job
 
     def new_job(self, order: Order) -> NewJob:

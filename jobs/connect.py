@@ -15,6 +15,7 @@ from jobs.event_log import RedisEventLog
 from jobs.file_store import PostgresFileStore
 from jobs.idempotency import PostgresIdempotencyKeys
 from jobs.keys import PostgresApiKeys
+from jobs.limits import PostgresKeyUsage
 from jobs.ports import Blobs
 from jobs.queue import PRODUCER_SOCKET_TIMEOUT_S, CeleryQueue
 from jobs.settings import ServiceSettings, SettingsError
@@ -42,6 +43,10 @@ def idempotency_keys(database: Database) -> PostgresIdempotencyKeys:
 
 def file_store(database: Database) -> PostgresFileStore:
     return PostgresFileStore(database)
+
+
+def key_usage(database: Database) -> PostgresKeyUsage:
+    return PostgresKeyUsage(database)
 
 
 def redis_client(settings: ServiceSettings, timeout_s: float = 3.0) -> redis.Redis:

@@ -13,6 +13,12 @@ VlmqError
 ├── BatchNotActive       a batch that has ended cannot be cancelled
 ├── JobOfBatch           a batch that has not ended needs the job
 ├── KeyNotFound          no API key has this id
+├── WebhookEndpointNotFound  no such endpoint, or another tenant's
+├── WebhookEndpointDisabled  it is switched off, and this needs it on
+├── WebhookDeliveryNotFound  no such delivery, or another tenant's
+├── TooManyWebhookEndpoints  the tenant has as many as it may
+├── KeyRevoked           the API key is revoked for good
+├── LimitReached         an API key has used what it may
 ├── IdempotencyKeyTaken  another request got the key at the same time
 ├── IdempotencyKeyReused the key stands for another request
 └── Unavailable          a backing service does not answer; try again
@@ -121,6 +127,57 @@ class KeyNotFound(VlmqError):
     def __init__(self, key_id: str) -> None:
         super().__init__(f"no API key has the id {key_id!r}")
         self.key_id = key_id
+
+
+class KeyRevoked(VlmqError):
+    """The key opens nothing any more, so there is nothing to change about it."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"the API key {key_id!r} is revoked; make a new one")
+        self.key_id = key_id
+
+
+class LimitReached(VlmqError):
+    """One more job is more than its API key may have now: `needed` of what `limit` names does not fit into `allowed`.
+    Waiting helps after `wait_s`, or when a job has moved on (`until_job_moves`), or never."""
+
+    def __init__(
+        self, limit: str, allowed: int, needed: int, wait_s: float | None = None, until_job_moves: bool = False
+    ) -> None:
+        super().__init__(f"the API key's limit {limit} = {allowed} leaves no room for {needed} more")
+        self.limit = limit
+        self.allowed = allowed
+        self.needed = needed
+        self.wait_s = wait_s
+        self.until_job_moves = until_job_moves
+
+
+class WebhookEndpointNotFound(VlmqError):
+    """No webhook endpoint has this id for this tenant."""
+
+    def __init__(self, endpoint_id: str) -> None:
+        super().__init__(f"no webhook endpoint has the id {endpoint_id!r}")
+
+
+class WebhookEndpointDisabled(VlmqError):
+    """Nothing is sent to the endpoint until it is switched on."""
+
+    def __init__(self, endpoint_id: str, because: str) -> None:
+        super().__init__(f"webhook endpoint {endpoint_id!r} is disabled ({because}); enable it first")
+
+
+class WebhookDeliveryNotFound(VlmqError):
+    """No webhook delivery has this id for this tenant."""
+
+    def __init__(self, delivery_id: str) -> None:
+        super().__init__(f"no webhook delivery has the id {delivery_id!r}")
+
+
+class TooManyWebhookEndpoints(VlmqError):
+    """A tenant has as many endpoints as it may."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"there are {most} webhook endpoints already, the most that a tenant may have")
 
 
 class IdempotencyKeyTaken(VlmqError):

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Protocol
 from jobs.events import Event
 from jobs.idempotency import IdempotencyKey
 from jobs.job import Attempt, AttemptEnd, Job, JobKind, JobState, NewJob, Outcome, Priority, Stamps, Token
+from jobs.limits import UNLIMITED, KeyLimits
 from jobs.queue_place import QueuePlace
 
 
@@ -70,8 +71,8 @@ class Depth:
     priority: Priority
     state: JobState
     count: int
-    oldest_queued_at: datetime
     tokens: int
+    oldest_queued_at: datetime
 
 
 class JobStore(Protocol):
@@ -79,7 +80,7 @@ class JobStore(Protocol):
     (after retries with back-off for the worker's writes). Writes of an attempt apply only while it is current:
     otherwise they raise StaleAttempt and change nothing."""
 
-    def insert(self, job: NewJob, idempotency: IdempotencyKey | None = None) -> Job:
+    def insert(self, job: NewJob, idempotency: IdempotencyKey | None = None, limits: KeyLimits = UNLIMITED) -> Job:
         """Records a new job as queued, with the blobs it refers to, and the key that it is made under. Of several
         with the same key at once one is recorded. `limits` are those of the API key `origin.key_id`, to which it is
         charged. Raises JobExists when the id is not new, IdempotencyKeyTaken, LimitReached; then nothing has
@@ -245,11 +246,11 @@ class Queue(Protocol):
         ill broker, and never blocks longer than a few seconds."""
         ...
 
-
     def waiting(self, model: str) -> int | None:
         """How many bells of the model nobody has answered yet; None when the broker does not tell. Never raises and
         never blocks longer than a few seconds either."""
         ...
+
 
 class Control(Protocol):
     """Words to one worker while it runs. Best effort: `JobStore.not_ours` is the truth that backs it."""

@@ -163,6 +163,13 @@ api_keys = Table(
     Column("hint", Text, nullable=False),
     Column("created_at", INSTANT, nullable=False, server_default=func.now()),
     Column("revoked_at", INSTANT),
+    # The secret before a rotation, which is good until then.
+    Column("old_digest", LargeBinary, unique=True),
+    Column("old_secret_until", INSTANT),
+    Column("requests_per_minute", Integer),
+    Column("tokens_per_minute", Integer),
+    Column("queued_jobs", Integer),
+    Column("jobs_in_flight", Integer),
 )
 
 idempotency_keys = Table(
@@ -177,6 +184,30 @@ idempotency_keys = Table(
     Column("claimed_at", INSTANT, nullable=False, server_default=func.now()),
     Index("ix_idempotency_keys_claimed_at", "claimed_at"),
 )
+
+# What keys with limits have used of a minute. Not logged: after a crash of the database everybody starts at nothing.
+key_usage = Table(
+    "key_usage",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("requests", Double, nullable=False, server_default="0"),
+    Column("tokens", Double, nullable=False, server_default="0"),
+    Column("charged_at", INSTANT, nullable=False, server_default=func.now()),
+    prefixes=["UNLOGGED"],
+)
+# What ended jobs came to beyond the cost that they were charged, until it is added to the key's usage.
+key_corrections = Table(
+    "key_corrections",
+    metadata,
+    Column("number", BigInteger, Identity(always=True), primary_key=True),
+    Column("key_id", Text, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("made_at", INSTANT, nullable=False, server_default=func.now()),
+    Index("ix_key_corrections_key_id", "key_id"),
+    prefixes=["UNLOGGED"],
+)
+# What a key has waiting and running.
+Index("ix_jobs_key", jobs.c.key_id, jobs.c.state, postgresql_where=text("batch_id IS NULL AND " + ACTIVE.text))
 
 webhook_endpoints = Table(
     "webhook_endpoints",

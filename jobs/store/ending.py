@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, Select, select, text
 from jobs import transitions
 from jobs.errors import JobNotFound, StaleAttempt
 from jobs.job import AttemptEnd, FinishReason, Job, JobError, JobState, Stamps, Token, Usage
+from jobs.limits import CORRECTING
 from jobs.store.rows import add_tokens, encode, job_of, whole_jobs
 from jobs.store.shares import charging, correction, entering
 from jobs.tables import jobs
@@ -48,7 +49,8 @@ _END = text(f"""
             {COUNTED}
         WHERE id = :id
         RETURNING *
-    ), {_CLOSED}, {TELL_JOB}, {charging("ended", "CAST(:correction AS int)", "CAST(:correction AS int) <> 0")}
+    ), {_CLOSED}, {TELL_JOB}, {charging("ended", "CAST(:correction AS int)", "CAST(:correction AS int) <> 0")},
+    {CORRECTING}
     {whole_jobs("ended")}""")
 _RETURN = text(f"""
     WITH returned AS (
@@ -114,12 +116,15 @@ def end_job(
     """Ends a locked job and the attempt that runs it, if one does, and writes down whom to tell."""
     transitions.check(JobState(row.state), state)
     count = add_tokens(connection, row, tokens)
+    charge = correction(row, end, usage, count)
     values = {
         "id": row.id,
         "attempt": row.attempt,
         "state": state,
         "count": count,
-        "correction": correction(row, end, usage, count),
+        "correction": charge,
+        # The key was charged when the job came, its tenant's share only when it was claimed.
+        "key_correction": charge if row.attempt else -row.cost,
         "usage": encode(usage) if usage else None,
         "finish_reason": finish_reason,
         "finish_reasons": encode(finish_reasons) if finish_reasons else None,

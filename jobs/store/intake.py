@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from jobs.errors import JobNotFinished, JobNotFound, JobOfBatch
 from jobs.idempotency import IdempotencyKey, claim
 from jobs.job import Attempt, Job, JobState, NewJob
+from jobs.limits import KeyLimits, charge
 from jobs.ports import JobFilter
 from jobs.store.rows import attempt_of, encode, job_of, select_jobs, whole_jobs
 from jobs.store.shares import entering
@@ -58,9 +59,12 @@ def insert_job(connection: Connection, new: NewJob) -> Job:
     return job_of(connection.execute(_INSERT, values).one())
 
 
-def insert_once(connection: Connection, new: NewJob, key: IdempotencyKey) -> Job:
-    # The key first: whoever loses the race has not written a request that may be long.
-    claim(connection, key, new.id)
+def insert_checked(connection: Connection, new: NewJob, key: IdempotencyKey | None, limits: KeyLimits) -> Job:
+    # The job last: whoever is refused, or loses the race for the key, has not written a request that may be long.
+    if limits.any and new.origin.key_id is not None:
+        charge(connection, new.origin.key_id, limits, new.cost)
+    if key is not None:
+        claim(connection, key, new.id)
     return insert_job(connection, new)
 
 

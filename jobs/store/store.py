@@ -11,6 +11,7 @@ from jobs.database import Database
 from jobs.errors import JobExists
 from jobs.idempotency import IdempotencyKey
 from jobs.job import Attempt, AttemptEnd, Job, NewJob, Outcome, Priority, Token
+from jobs.limits import UNLIMITED, KeyLimits
 from jobs.ports import Depth, JobFilter, Partial, WorkerRecord, WorkerStatus
 from jobs.queue_place import QueuePlace
 from jobs.store import attempt as attempts
@@ -28,11 +29,11 @@ class PostgresJobStore:
         self._database = database
         self._patience_s = patience_s
 
-    def insert(self, job: NewJob, idempotency: IdempotencyKey | None = None) -> Job:
+    def insert(self, job: NewJob, idempotency: IdempotencyKey | None = None, limits: KeyLimits = UNLIMITED) -> Job:
         try:
-            if idempotency is None:
+            if idempotency is None and not limits.any:
                 return self._database.statement(lambda on: intake.insert_job(on, job))
-            return self._database.transaction(lambda on: intake.insert_once(on, job, idempotency))
+            return self._database.transaction(lambda on: intake.insert_checked(on, job, idempotency, limits))
         except IntegrityError as exc:
             if isinstance(exc.orig, psycopg.errors.UniqueViolation):
                 raise JobExists(job.id) from exc

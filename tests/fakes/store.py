@@ -7,30 +7,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from jobs import transitions
-from jobs.errors import (
-    IllegalTransition,
-    JobExists,
-    JobNotFinished,
-    JobNotFound,
-    StaleAttempt,
-)
+from jobs.errors import IllegalTransition, JobExists, JobNotFinished, JobNotFound, StaleAttempt
 from jobs.idempotency import IdempotencyKey
-from jobs.job import (
-    Attempt,
-    AttemptEnd,
-    Job,
-    JobError,
-    JobState,
-    NewJob,
-    Outcome,
-    Priority,
-    Stamps,
-    Timeline,
-    Token,
-)
+from jobs.job import Attempt, AttemptEnd, Job, JobError, JobState, NewJob, Outcome, Priority, Stamps, Timeline, Token
+from jobs.limits import UNLIMITED, KeyLimits
 from jobs.ports import Depth, JobFilter, Partial, WorkerRecord, WorkerStatus
 from jobs.queue_place import QueuePlace, Waiting, place_of
 from tests.fakes.idempotency import FakeIdempotencyKeys
+from tests.fakes.limits import FakeKeyUsage
 
 
 def _lane(job: NewJob | Job) -> tuple[str, int, str]:
@@ -44,8 +28,10 @@ class FakeJobStore:
         self,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         idempotency: FakeIdempotencyKeys | None = None,
+        usage: FakeKeyUsage | None = None,
     ) -> None:
         self._now = now
+        self._usage = usage or FakeKeyUsage(now)
         self._idempotency = idempotency or FakeIdempotencyKeys(now)
         self._lock = threading.RLock()
         self._numbers = itertools.count()
@@ -56,12 +42,17 @@ class FakeJobStore:
         self._shares: dict[tuple[str, int, str], float] = {}
         self._workers: dict[str, WorkerStatus] = {}
 
-    def insert(self, job: NewJob, idempotency: IdempotencyKey | None = None) -> Job:
+    def insert(self, job: NewJob, idempotency: IdempotencyKey | None = None, limits: KeyLimits = UNLIMITED) -> Job:
         with self._lock:
             if job.id in self._jobs:
                 raise JobExists(job.id)
+            key_id = job.origin.key_id if limits.any else None
+            if key_id is not None:
+                self._usage.check(key_id, limits, job.cost, self._active(key_id))
             if idempotency is not None:
                 self._idempotency.claim(idempotency, job.id)
+            if key_id is not None:
+                self._usage.charge(key_id, limits, 1, job.cost)
             self._number[job.id] = next(self._numbers)
             self._enter(job)
             self._attempts[job.id] = []
@@ -352,6 +343,10 @@ class FakeJobStore:
     def _open(self, model: str) -> list[Job]:
         return [job for job in self._queue(model) if job.deadline is None or job.deadline > self._now()]
 
+    def _active(self, key_id: str) -> list[JobState]:
+        of_key = [job for job in self._jobs.values() if job.origin.key_id == key_id and job.origin.batch is None]
+        return [job.state for job in of_key if not job.state.terminal]
+
     def _enter(self, new: NewJob | Job) -> None:
         """Before the job is queued."""
         lane = [job for job in self._queue(new.model) if job.priority == new.priority]
@@ -365,15 +360,16 @@ class FakeJobStore:
         self._shares[_lane(job)] += tokens / self.weights.get(job.tenant, 1.0)
 
     def _correct(self, job: Job, end: AttemptEnd) -> None:
-        if job.attempt == 0:
-            return
         stopped = job.state == JobState.IN_PROGRESS and end in (AttemptEnd.CANCELLED, AttemptEnd.DEADLINE)
         if job.usage is not None:
-            self._charge(job, job.usage.total_tokens - job.cost)
+            correction = job.usage.total_tokens - job.cost
         elif stopped or job.tokens:
-            self._charge(job, max(0, len(job.tokens) - job.cost))
+            correction = max(0, len(job.tokens) - job.cost)
         else:
-            self._charge(job, -job.cost)
+            correction = -job.cost
+        self._usage.correct(job.origin.key_id, correction)
+        if job.attempt > 0:
+            self._charge(job, correction)
 
     def _is_current(self, job_id: str, attempt: int) -> bool:
         job = self._jobs.get(job_id)
