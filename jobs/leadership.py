@@ -1,50 +1,46 @@
-"""Which of several processes leads: the one whose database session holds an advisory lock. Knows not what for."""
+"""Which of several processes leads: the one that keeps renewing a row. Knows not what for.
 
-import contextlib
+A lead ends by itself when its holder dies, loses the database, or merely stands still; a lock of a session would stay
+with a process that stands still for as long as its host keeps the connection. A holder that wakes up may act once more
+beside the next one before it notices: what leaders do must bear that.
+"""
 
-from sqlalchemy import Connection, text
+from uuid import uuid4
 
-from jobs.database import engine, errors_as_ours
-from jobs.errors import StoreUnavailable
+from sqlalchemy import delete, func, or_
+from sqlalchemy.dialects.postgresql import insert
 
-MAINTENANCE_LOCK = 0x766C_6D71_6D61_696E
-"""The lock of the maintenance process ("vlmqmain" in ASCII)."""
+from jobs.database import Database
+from jobs.tables import leaders
+
+MAINTENANCE = "maintenance"
 
 
 class Leadership:
-    """Held by a session of its own until `close` or until the process or its connection dies: then the next process
-    that asks leads. Not thread-safe."""
+    """`lease_s` is how long a lead lasts that nobody renews; `held` renews it. Not thread-safe."""
 
-    def __init__(self, database_url: str, lock: int = MAINTENANCE_LOCK, timeout_s: float = 5.0) -> None:
-        self._engine = engine(database_url, 1, timeout_s, timeout_s)
-        self._lock = lock
-        self._connection: Connection | None = None
-        self._held = False
+    def __init__(self, database: Database, name: str, lease_s: float) -> None:
+        self._database = database
+        self._name = name
+        self._lease_s = lease_s
+        self._me = uuid4().hex
 
     def held(self) -> bool:
-        """Whether this process leads now; asks for the lead when it does not. Raises StoreUnavailable, after which
-        the lead is lost."""
-        try:
-            with errors_as_ours():
-                if self._connection is None:
-                    self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-                question = "SELECT true" if self._held else f"SELECT pg_try_advisory_lock({self._lock})"
-                self._held = bool(self._connection.scalar(text(question)))
-        except StoreUnavailable:
-            self._held = False
-            self.close()
-            raise
-        return self._held
+        """Whether this process leads now; asks for the lead when it does not. Raises StoreUnavailable: then the lead
+        lasts until its lease is over."""
+        lease = func.make_interval(0, 0, 0, 0, 0, 0, self._lease_s)
+        now = func.clock_timestamp()
+        asked = insert(leaders).values(name=self._name, holder=self._me, renewed_at=now)
+        # A stamp from the future is left from before the clock was set back.
+        free = or_(leaders.c.renewed_at < now - lease, leaders.c.renewed_at > now + lease)
+        won = asked.on_conflict_do_update(
+            index_elements=["name"],
+            set_={"holder": self._me, "renewed_at": now},
+            where=or_(leaders.c.holder == self._me, free),
+        ).returning(leaders.c.holder)
+        return self._database.statement(lambda on: on.execute(won).scalar_one_or_none()) is not None
 
     def close(self) -> None:
-        """Gives the lead up; `held` may ask for it again."""
-        held, self._held = self._held, False
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            # A broken connection cannot be asked politely; its session ends, and the lock with it, either way.
-            with contextlib.suppress(StoreUnavailable), errors_as_ours():
-                if held:
-                    connection.scalar(text(f"SELECT pg_advisory_unlock({self._lock})"))
-            with contextlib.suppress(StoreUnavailable), errors_as_ours():
-                connection.close()
-        self._engine.dispose()
+        """Gives the lead up; `held` may ask for it again. Raises StoreUnavailable."""
+        mine = delete(leaders).where(leaders.c.name == self._name, leaders.c.holder == self._me)
+        self._database.statement(lambda on: on.execute(mine))

@@ -152,6 +152,14 @@ queue_shares = Table(
     Column("virtual", Double, nullable=False, server_default="0"),
 )
 
+leaders = Table(
+    "leaders",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("renewed_at", INSTANT, nullable=False),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,

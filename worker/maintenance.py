@@ -1,5 +1,6 @@
 """`python -m worker.maintenance`: the sweeper's loop. Several may run; one leads, another takes over when it dies."""
 
+import contextlib
 import logging
 import signal
 import threading
@@ -7,7 +8,7 @@ import time
 
 from jobs import connect
 from jobs.errors import StoreUnavailable
-from jobs.leadership import Leadership
+from jobs.leadership import MAINTENANCE, Leadership
 from jobs.settings import ServiceSettings, load
 from worker.settings import MaintenanceSettings
 from worker.sweeper import Sweeper, SweepTimes
@@ -32,7 +33,7 @@ class Maintenance:
             connect.blobs(services),
             SweepTimes(services.lease_s, services.retention_s, settings.blob_age_s),
         )
-        self._leadership = Leadership(services.database_url)
+        self._leadership = Leadership(self._database, MAINTENANCE, services.lease_s)
         self._clean_s = settings.clean_s
         self._cleaned = _BEGINNING
         self._led = False
@@ -52,7 +53,8 @@ class Maintenance:
             self._sweeper.clean()
 
     def close(self) -> None:
-        self._leadership.close()
+        with contextlib.suppress(StoreUnavailable):
+            self._leadership.close()
         self._queue.close()
         self._database.close()
 
