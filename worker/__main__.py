@@ -5,14 +5,14 @@ import sys
 
 from jobs.queue import queue_name
 from jobs.settings import SettingsError, load
-from worker.settings import SPARE_THREADS, ModelSettings, WorkerSettings
+from worker.settings import ModelSettings, WorkerSettings
 
 
 def command(settings: WorkerSettings, model: ModelSettings) -> list[str]:
     """`-E` lets Flower see tasks; mingle and gossip would only make starts slow and Redis busy."""
     return [
         *(sys.executable, "-m", "celery", "-A", "worker.app", "worker"),
-        *("-P", "threads", "-c", str(model.slots + SPARE_THREADS), "-Q", queue_name(model.name), "-E"),
+        *("-P", "threads", "-c", str(model.job_threads), "-Q", queue_name(model.name), "-E"),
         *("--without-mingle", "--without-gossip", "--loglevel", settings.log_level),
         *("-n", f"{model.name}-{os.getpid()}@%h"),
     ]

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from jobs.errors import StaleAttempt, StoreUnavailable
 from jobs.events import log_of, tokens_of
-from jobs.job import AttemptEnd, Job, Outcome, Token
+from jobs.job import AttemptEnd, Job, Outcome, Priority, Token
 from jobs.ports import JobStore, Queue
 from jobs.request import ChatRequest
 from worker.answer import Answer
@@ -25,6 +25,7 @@ from worker.engine_process import Sink
 from worker.errors import MediaUnavailable, RequestRefused, Stopped
 from worker.generation_of import generation_of, stop_ids_of
 from worker.live_job import ChoiceSink, Ending, EndKind, LiveJob, LiveJobs
+from worker.places import Places
 from worker.prepare import Prepared, Preparer
 from worker.publisher import Publisher
 from worker.transcript import Transcript
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _LOOK_EVERY_S = 0.2
+_EXPRESS_EVERY_S = 0.1
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 5.0
 
@@ -71,6 +73,7 @@ class JobRunner:
         preparer: Preparer,
         publisher: Publisher,
         live_jobs: LiveJobs,
+        places: Places,
         media_backoff_s: float,
     ) -> None:
         self._me = identity
@@ -80,6 +83,7 @@ class JobRunner:
         self._preparer = preparer
         self._publisher = publisher
         self._live_jobs = live_jobs
+        self._places = places
         self._media_backoff_s = media_backoff_s
         self._draining = threading.Event()
         self._grace_over = threading.Event()
@@ -87,21 +91,35 @@ class JobRunner:
         self._last_chance = threading.Lock()
 
     def answer(self, bell: str) -> None:
-        """One bell, at most one claim: of the next job, whichever the bell named."""
-        # A job claimed while the engine is being replaced would only wait here instead of running elsewhere.
+        """One bell, at most one job: the next one, whichever the bell named. While all places are taken the bell is
+        kept, for the next place or for a job that somebody waits for, whichever comes first."""
+        while self._claims():
+            placed = self._places.take()
+            try:
+                job = self._store.claim(
+                    self._me.model, self._me.worker, Priority.BATCH if placed else Priority.INTERACTIVE
+                )
+            except StoreUnavailable as exc:
+                # The job is still queued; the sweeper rings for it again.
+                log.warning("no claim: %s", exc, extra={"action": "claim_failed", "job_id": bell})
+                return
+            else:
+                if job is not None:
+                    self.run(job)
+            finally:
+                if placed:
+                    self._places.leave()
+            if placed or job is not None:
+                return
+            self._places.wait(_EXPRESS_EVERY_S)
+        self._queue.ring(self._me.model, bell)
+
+    def _claims(self) -> bool:
+        """Waits for the engine: a job claimed while it is being replaced would only wait here instead of running
+        elsewhere. False: this worker claims nothing more."""
         while not self._draining.is_set() and not self._engine.wait_until_serving(_LOOK_EVERY_S):
             pass
-        if self._draining.is_set():
-            self._queue.ring(self._me.model, bell)
-            return
-        try:
-            job = self._store.claim(self._me.model, self._me.worker)
-        except StoreUnavailable as exc:
-            # The job is still queued; the sweeper rings for it again.
-            log.warning("no claim: %s", exc, extra={"action": "claim_failed", "job_id": bell})
-            return
-        if job is not None:
-            self.run(job)
+        return not self._draining.is_set()
 
     def run(self, job: Job) -> None:
         """Runs a claimed job until its attempt is closed."""

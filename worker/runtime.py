@@ -28,11 +28,12 @@ from worker.media.image import ImageLimits
 from worker.media.sources import Sources
 from worker.media.video_limits import VideoLimits
 from worker.partials import Partials
+from worker.places import Places
 from worker.prepare import Geometry, Preparer, RequestLimits
 from worker.prompt import DEFAULT_SYSTEM, STOP_TOKENS, PromptBuilder
 from worker.publisher import Publisher
 from worker.run_job import Identity, JobRunner
-from worker.settings import SPARE_THREADS, EngineCommand, ModelSettings, WorkerSettings
+from worker.settings import EngineCommand, ModelSettings, WorkerSettings
 from worker.token_counter import TokenCounter
 from worker.tokenizer import ChatTokenizer
 
@@ -131,8 +132,7 @@ def boot(
     """Loads the model, then makes the worker known. Raises EngineUnavailable, TokenizerError, CheckpointError,
     SettingsError, StoreUnavailable. `on_given_up` is called when the engine cannot be kept running."""
     worker_id = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-    threads = model.slots + SPARE_THREADS
-    lines = Lines.open(services, threads)
+    lines = Lines.open(services, model.job_threads)
     tokenizer = ChatTokenizer.load(model.path)
     engine = _engine(settings, model, on_given_up)
     ready = engine.start()
@@ -153,6 +153,7 @@ def boot(
         preparer=preparer,
         runner=JobRunner(
             *(identity, store, lines.queue, engine, preparer, publisher, live_jobs),
+            places=Places(model.places),
             media_backoff_s=settings.media_backoff_s,
         ),
         listener=ControlListener(
@@ -215,5 +216,5 @@ def _preparer(
         prompts,
         Geometry(checkpoint.tiling, checkpoint.vision.image_size, model.max_tiles),
         limits,
-        threads=model.slots + SPARE_THREADS,
+        threads=model.job_threads,
     )

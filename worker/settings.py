@@ -18,8 +18,11 @@ from jobs.settings import CONF, FileSettings, Names, SettingsError
 
 MIB = 1 << 20
 
-SPARE_THREADS = 2
+SPARE_PLACES = 2
 """Jobs beyond the engine's slots whose media are made ready while the slots are taken."""
+
+EXPRESS_THREADS = 1
+"""Jobs beyond these that are run only when somebody waits for them."""
 
 
 class WorkerSettings(FileSettings):
@@ -112,6 +115,16 @@ class ModelSettings(BaseModel):
     threads: int = Field(default=0, ge=0, description="CPU threads of the engine; 0: torch's own choice.")
     max_tiles: int | None = Field(default=None, ge=1, description="Tiles per image; None: the checkpoint's.")
     system_prompt: str | None = Field(default=None, description="Instead of the family's default system message.")
+
+    @property
+    def places(self) -> int:
+        """Jobs of any lane that a worker runs at once."""
+        return self.slots + SPARE_PLACES
+
+    @property
+    def job_threads(self) -> int:
+        """All jobs that it may run at once."""
+        return self.places + EXPRESS_THREADS
 
     @model_validator(mode="after")
     def _holds_a_sequence(self) -> Self:

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.errors import StoreUnavailable
 from jobs.events import Delta, Ended, log_of
-from jobs.job import AttemptEnd, FinishReason, Job, JobState, Token
+from jobs.job import AttemptEnd, FinishReason, Job, JobState, Priority, Token
 from jobs.network import HostRule
 from jobs.request import ChatRequest, ImagePart, Message, Role, Sampling, TextPart
 from tests.fakes.blobs import FakeBlobs
@@ -31,6 +31,7 @@ from worker.media.files import FileRoots
 from worker.media.image import ImageLimits
 from worker.media.sources import Sources
 from worker.media.video_limits import VideoLimits
+from worker.places import Places
 from worker.prepare import Geometry, Preparer, RequestLimits
 from worker.prompt import PromptBuilder
 from worker.publisher import Publisher
@@ -40,6 +41,7 @@ from worker.tokenizer import ChatTokenizer
 pytestmark = pytest.mark.unit
 
 VOCAB = 2048
+PLACES = 4
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +143,9 @@ def bench(tokenizer: ChatTokenizer, tmp_path: Path) -> Iterator[Bench]:
         threads=2,
     )
     identity = Identity("me", "tiny", Detokenizers(tokenizer), (tokenizer.id_of("<|im_end|>"),))
-    runner = JobRunner(identity, store, queue, engine, preparer, publisher, live_jobs, media_backoff_s=0.01)
+    runner = JobRunner(
+        identity, store, queue, engine, preparer, publisher, live_jobs, Places(PLACES), media_backoff_s=0.01
+    )
     publisher.start()
     yield Bench(store, log, queue, engine, blobs, live_jobs, publisher, runner, tokenizer)
     runner.abandon()
@@ -454,6 +458,48 @@ def test_bell_that_waits_for_an_engine_is_passed_on_by_a_drain(bench):
     bench.runner.stop_claiming()
     thread.join(10)
     assert bench.queue.rung == [("tiny", "job_x")]
+
+
+def test_without_a_place_only_a_job_somebody_waits_for_is_run(bench):
+    taken = [bench.start(bench.submit(priority=Priority.BATCH)) for _ in range(PLACES)]
+    bench.submit(priority=Priority.BATCH)
+    bench.submit(priority=Priority.BACKGROUND)
+    bell = threading.Thread(target=bench.runner.answer, args=("job_x",))
+    bell.start()
+    time.sleep(0.3)
+    assert len(bench.engine.submitted) == PLACES
+    urgent = bench.submit(priority=Priority.INTERACTIVE)
+    eventually("the urgent job runs", lambda: len(bench.engine.submitted) == PLACES + 1)
+    assert bench.store.get(urgent).state is JobState.IN_PROGRESS
+    assert [generation.lane for generation in bench.engine.submitted] == [Priority.BATCH] * PLACES + [0]
+    bench.runner.give_all_back()
+    for thread in [*taken, bell]:
+        thread.join(10)
+
+
+def test_bell_without_a_place_takes_the_next_that_is_free(bench):
+    taken = [bench.start(bench.submit(priority=Priority.BATCH)) for _ in range(PLACES)]
+    last = bench.submit(priority=Priority.BATCH)
+    bell = threading.Thread(target=bench.runner.answer, args=(last,))
+    bell.start()
+    bench.engine.say(bench.engine.submitted[0].id, bench.ids("abcdefgh")[:8], Finish.LENGTH)
+    eventually("the last one runs", lambda: bench.store.get(last).state is JobState.IN_PROGRESS)
+    bench.runner.give_all_back()
+    for thread in [*taken, bell]:
+        thread.join(10)
+
+
+def test_bell_without_a_place_is_passed_on_by_a_drain(bench):
+    taken = [bench.start(bench.submit()) for _ in range(PLACES)]
+    bell = threading.Thread(target=bench.runner.answer, args=("job_x",))
+    bell.start()
+    time.sleep(0.05)
+    bench.runner.stop_claiming()
+    bell.join(10)
+    assert bench.queue.rung == [("tiny", "job_x")]
+    bench.runner.give_all_back()
+    for thread in taken:
+        thread.join(10)
 
 
 def test_lost_jobs_on_their_last_attempt_run_one_at_a_time(bench):

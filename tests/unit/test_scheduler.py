@@ -10,9 +10,9 @@ pytestmark = pytest.mark.unit
 VOCAB = 100
 
 
-def _sequence(name: str, prompt: list[int], max_tokens: int = 4, image: bytes = b"") -> Sequence:
+def _sequence(name: str, prompt: list[int], max_tokens: int = 4, image: bytes = b"", lane: int = 0) -> Sequence:
     images = [Image(digest=image * 32, tiles=1, pixels=b"")] if image else []
-    generation = Generation(name, prompt, Sampling(), max_tokens, images=images)
+    generation = Generation(name, prompt, Sampling(), max_tokens, images=images, lane=lane)
     return Sequence(generation, max_tokens, VOCAB, tokens_per_tile=4, page_size=4)
 
 
@@ -60,6 +60,21 @@ def test_admission_stops_when_slots_are_taken() -> None:
         scheduler.add(_sequence(name, [n]))
     assert [s.id for s in scheduler.admit()] == ["a", "b"]
     assert (scheduler.running, scheduler.waiting) == (2, 1)
+
+
+def test_earlier_lanes_are_admitted_first_and_arrival_decides_within_a_lane() -> None:
+    scheduler, cache = _scheduler(slots=1)
+    lanes = {"a": 2, "b": 2, "c": 0, "d": 1, "e": 0}
+    waiting = {name: _sequence(name, [n], lane=lane) for n, (name, lane) in enumerate(lanes.items())}
+    for sequence in waiting.values():
+        scheduler.add(sequence)
+    scheduler.remove(waiting["b"])
+    order = []
+    while admitted := scheduler.admit():
+        order += [sequence.id for sequence in admitted]
+        scheduler.remove(admitted[0])
+    assert order == ["c", "e", "d", "a"]
+    cache.check_integrity()
 
 
 def test_twins_in_one_step_compute_their_prefix_once() -> None:

@@ -49,9 +49,9 @@ class Generation(msgspec.Struct, frozen=True):
     `vocab_size + k`; images stand in the order of their virtual ids, `tokens_per_tile × tiles` each. `generated` are
     tokens that an earlier attempt drew: they are kept, counted against `max_tokens`, and not emitted again. The
     sequence ends at one of `stop_ids`, none of which is drawn among the first `min_tokens`, or after `max_tokens`
-    generated tokens. Requests with another `salt` share neither cached prefixes nor encoded images. With a `grammar`
-    only tokens are drawn that keep it, and a stop id only where it is fulfilled; `max_tokens` may still cut the answer
-    short."""
+    generated tokens. Of those that wait the smallest `lane` is admitted first. Requests with another `salt` share
+    neither cached prefixes nor encoded images. With a `grammar` only tokens are drawn that keep it, and a stop id only
+    where it is fulfilled; `max_tokens` may still cut the answer short."""
 
     id: str
     prompt_ids: list[int]
@@ -65,6 +65,7 @@ class Generation(msgspec.Struct, frozen=True):
     grammar: Grammar | None = None
 
 
+    lane: int = 0
 class Finish(StrEnum):
     """STOP: an id of `stop_ids` was drawn. LENGTH: `max_tokens` or the context is reached. CANCELLED: by cancel.
     ERROR: this sequence alone failed, see `error`."""

@@ -1,11 +1,11 @@
-"""Decides who runs: admits in order of arrival, cuts prompts into chunks, lists who decodes. Pure Python.
+"""Decides who runs: admits by lane and arrival, cuts prompts into chunks, lists who decodes. Pure Python.
 
 It knows sequences and the block cache's accounts; it computes nothing and knows no tensors.
 
     waiting ── admit: a slot, and all pages it may ever need ──► prefilling ── last chunk ──► decoding ──► removed
 """
 
-from collections import deque
+import bisect
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ class Scheduler:
         self._prefill_chunk = prefill_chunk
         self._slots = slots
         self._free_slots = list(range(slots - 1, -1, -1))
-        self._waiting: deque[Sequence] = deque()
+        self._waiting: list[Sequence] = []
         self._prefilling: list[Sequence] = []
         self._decoding: list[Sequence] = []
 
@@ -61,11 +61,12 @@ class Scheduler:
         return self._decoding
 
     def add(self, sequence: Sequence) -> None:
-        self._waiting.append(sequence)
+        """Behind those of its lane, before those of later ones."""
+        bisect.insort(self._waiting, sequence, key=lambda waiting: waiting.generation.lane)
 
     def admit(self) -> list[Sequence]:
-        """Lets the oldest waiting in while there is room and prefill budget. Nobody overtakes: a long prompt that
-        waits for pages gets them before a shorter one behind it."""
+        """Lets those in who wait first, while there is room and prefill budget. Nobody overtakes within a lane: a long
+        prompt that waits for pages gets them before a shorter one behind it."""
         admitted = []
         pending = sum(s.ready_until - s.computed for s in self._prefilling)
         while self._waiting and self._free_slots and pending < self._prefill_chunk:
@@ -73,7 +74,7 @@ class Scheduler:
             lease = self._cache.open(sequence.keys, sequence.reusable_pages, sequence.max_kv)
             if lease is None:
                 break
-            self._waiting.popleft()
+            self._waiting.pop(0)
             sequence.lease = lease
             sequence.slot = self._free_slots.pop()
             sequence.stage = Stage.PREFILL
