@@ -37,6 +37,7 @@ def generation_of(
         generated=generated,
         salt=_salt(live.job.tenant),
         min_tokens=live.job.request.min_tokens,
+        lane=live.job.priority,
         grammar=_grammar(live.job.request.json_format),
     )
 
