@@ -41,7 +41,7 @@ $(STAMP): pyproject.toml constraints.txt tests/clients/openai-1.txt
 	@[ -x $(BIN)/python ] && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(PIP) -c constraints.txt setuptools
 	$(PIP) -c constraints.txt "$(TORCH)"
-	$(PIP) -c constraints.txt --no-build-isolation -e ".[api,worker,cli,flower,embedded,dev]"
+	$(PIP) -c constraints.txt --no-build-isolation -e ".[api,worker,cli,flower,embedded,tensorrt,dev]"
 	$(PIP) --quiet --upgrade --no-deps --target $(VENV)/clients/openai-1 -r tests/clients/openai-1.txt
 	@touch $@
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from worker.engine.config_file import CheckpointError
 
@@ -50,6 +51,24 @@ def shard_files(folder: Path) -> list[Path]:
 def stored_tensors(file: Path) -> dict[str, Stored]:
     """Every tensor of the file but derived ones. Raises CheckpointError when the header cannot be, or when the file
     ends before its tensors do, as an unfinished download does."""
+    header, _ = _header(file)
+    try:
+        found = {name: Stored(entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
+    except (KeyError, TypeError) as exc:
+        raise CheckpointError(f"{file}: no usable header: {exc!r}") from exc
+    return {name: tensor for name, tensor in found.items() if not name.endswith(DERIVED)}
+
+
+def tensor_offsets(file: Path) -> dict[str, tuple[int, int]]:
+    """Where each tensor begins and ends in the file, in bytes. Raises CheckpointError as `stored_tensors` does."""
+    header, start = _header(file)
+    return {
+        name: (start + entry["data_offsets"][0], start + entry["data_offsets"][1]) for name, entry in header.items()
+    }
+
+
+def _header(file: Path) -> tuple[dict[str, Any], int]:
+    """The entries of the file's tensors, and where the tensors begin."""
     try:
         with file.open("rb") as content:
             length = int.from_bytes(content.read(8), "little")
@@ -58,13 +77,12 @@ def stored_tensors(file: Path) -> dict[str, Stored]:
             header = json.loads(content.read(length))
         header.pop("__metadata__", None)
         end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        found = {name: Stored(entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as exc:
         raise CheckpointError(f"{file}: no usable header: {exc!r}") from exc
     size = file.stat().st_size
     if size < end:
         raise CheckpointError(f"{file}: has {size} bytes, its header promises {end}; an unfinished download?")
-    return {name: tensor for name, tensor in found.items() if not name.endswith(DERIVED)}
+    return header, 8 + length
 
 
 def check_names(folder: Path, expected: set[str], found: set[str]) -> None:

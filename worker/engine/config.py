@@ -55,6 +55,11 @@ class VisionConfig:
     def tokens_per_tile(self) -> int:
         return int((self.image_size // self.patch_size * self.downsample_ratio) ** 2)
 
+    @property
+    def layers_used(self) -> int:
+        """Hidden states are counted from the embeddings, 0, to the last layer's output, `layers`."""
+        return self.select_layer + self.layers + 1 if self.select_layer < 0 else self.select_layer
+
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:

@@ -6,10 +6,10 @@ from torch import nn
 
 from worker.engine.config import VisionConfig
 
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 # nn.LayerNorm's own default: the projector's norm has no entry in the config.
-_PROJECTOR_EPS = 1e-5
+PROJECTOR_EPS = 1e-5
 
 
 class Norm(nn.Module):
@@ -72,14 +72,13 @@ class Vision(nn.Module):
         self.positions = nn.Parameter(torch.empty(grid * grid + 1, width))
         self.patch = nn.Linear(3 * config.patch_size**2, width)
         self.layers = nn.ModuleList(VisionLayer(config) for _ in range(config.layers))
-        self.projector_norm = Norm(width * factor**2, _PROJECTOR_EPS, rms=False)
+        self.projector_norm = Norm(width * factor**2, PROJECTOR_EPS, rms=False)
         self.projector1 = nn.Linear(width * factor**2, decoder_hidden)
         self.projector2 = nn.Linear(decoder_hidden, decoder_hidden)
         self._grid, self._patch_size, self._factor = grid, config.patch_size, factor
         self._transposed = config.ps_version == "v2"
-        # Hidden states are counted from the embeddings, 0, to the last layer's output, `layers`.
-        selected = config.select_layer
-        self._layers_used = selected + config.layers + 1 if selected < 0 else selected
+        self.tile_size = config.image_size
+        self._layers_used = config.layers_used
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 `[N, size, size, 3]` → `[N, tokens_per_tile, decoder hidden]`."""
@@ -93,7 +92,7 @@ class Vision(nn.Module):
 
     def _patches(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised pixels in the order of a convolution's weights: `[N, patches, 3 × patch × patch]`."""
-        mean, std = (torch.tensor(value, device=pixels.device) for value in (_MEAN, _STD))
+        mean, std = (torch.tensor(value, device=pixels.device) for value in (MEAN, STD))
         x = ((pixels.float() / 255 - mean) / std).to(self.patch.weight.dtype)
         x = x.view(-1, self._grid, self._patch_size, self._grid, self._patch_size, 3)
         return x.permute(0, 1, 3, 5, 2, 4).reshape(pixels.shape[0], self._grid**2, -1)

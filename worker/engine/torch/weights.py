@@ -21,11 +21,12 @@ Progress = Callable[[float, str], None]
 
 
 def load_weights(
-    module: nn.Module, folder: Path, config: InternVLConfig, placement: Placement, progress: Progress
+    module: nn.Module, folder: Path, config: InternVLConfig, placement: Placement, progress: Progress, part: str = ""
 ) -> None:
     """Fills `module`, which is on the meta device, from every tensor of the checkpoint, in its own dtype. A parameter
     takes memory when its first tensor comes, and a linear layer is settled as soon as it is whole. So beside what is
-    loaded, the host holds one tensor, and of the mapped file what has been read.
+    loaded, the host holds one tensor, and of the mapped file what has been read. With `part`, such as `vision.`, only
+    the parameters whose names begin so are filled; the others need not be in `module`.
 
     `progress` gets the share that is done, 0 to 1. Raises CheckpointError naming the missing, unexpected or misshapen
     tensors."""
@@ -34,6 +35,7 @@ def load_weights(
     names = {file: _names(file) for file in files}
     found = {plain_name(config.layout, name) for file in files for name in names[file]}
     check_names(folder, set(expected), found)
+    expected = {name: target for name, target in expected.items() if target.parameter.startswith(part)}
     places = _Places(module, expected, placement)
     done, total = 0, len(expected)
     for file in files:

@@ -1,0 +1,1 @@
+"""Engines of TensorRT and TensorRT-LLM: what was built, and whether it fits what is here."""
