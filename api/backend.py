@@ -45,6 +45,7 @@ class Backend:
     auth: Auth
     usage: KeyUsage
     threads: Threads
+    file_threads: Threads
     counting: RedisCounting
     counting_threads: Threads
     reader: StreamReader
@@ -84,6 +85,8 @@ async def connect(settings: ApiSettings, services: ServiceSettings, metrics: Met
             auth=Auth(connecting.api_keys(database), open_without_keys=settings.loopback, cache_s=settings.key_cache_s),
             usage=connecting.key_usage(database),
             threads=threads,
+            # Their own, too: files may be large, and their disk slow.
+            file_threads=Threads(settings.file_threads),
             counting=connecting.counting(services, client),
             # Their own: a question may wait for a worker for seconds.
             counting_threads=Threads(settings.count_threads),

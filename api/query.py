@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.errors import ApiError
-from jobs.errors import JobNotFound
+from jobs.errors import BatchNotFound, FileNotFound, JobNotFound
 
 METADATA = re.compile(r"metadata\[(.+)\]", re.DOTALL)
 LARGEST = 2**53
@@ -21,6 +21,24 @@ def _job_id(job_id: str) -> str:
 
 
 JobId = Annotated[str, Depends(_job_id)]
+
+
+def _file_id(file_id: str) -> str:
+    if JOB_ID.fullmatch(file_id) is None:
+        raise FileNotFound(file_id[:100])
+    return file_id
+
+
+FileId = Annotated[str, Depends(_file_id)]
+
+
+def _batch_id(batch_id: str) -> str:
+    if JOB_ID.fullmatch(batch_id) is None:
+        raise BatchNotFound(batch_id[:100])
+    return batch_id
+
+
+BatchId = Annotated[str, Depends(_batch_id)]
 
 
 def known_only(request: Request, *names: str, metadata: bool = False) -> None:

@@ -18,6 +18,10 @@ class ApiSettings(FileSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on. Not loopback: needs an API key.")
     port: int = Field(default=8700, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     max_body_bytes: int = Field(default=64 * 2**20, ge=1024, description="Longest request body.")
+    max_file_bytes: int = Field(default=512 * 2**20, ge=1, description="Longest uploaded file.")
+    max_batch_file_bytes: int = Field(default=200 * 2**20, ge=1, description="Longest input file of a batch.")
+    max_batch_lines: int = Field(default=50_000, ge=1, description="Requests in one batch.")
+    max_batches: int = Field(default=100, ge=1, description="Batches of one tenant that have not ended.")
     max_image_bytes: int = Field(default=20 * 2**20, ge=1, description="Longest decoded picture of a data: URL.")
     max_images: int = Field(default=32, ge=0, description="Pictures in one request.")
     max_video_bytes: int = Field(default=40 * 2**20, ge=1, description="Longest decoded video of a data: URL.")
@@ -36,6 +40,7 @@ class ApiSettings(FileSettings):
     )
     stream_buffer: int = Field(default=1024, ge=1, description="Events held for one slow reader.")
     store_threads: int = Field(default=16, ge=1, description="Threads that talk to database, Redis and blobs.")
+    file_threads: int = Field(default=8, ge=1, description="Threads that read and write files.")
     count_threads: int = Field(default=4, ge=1, description="Requests to /v1/tokenize that are answered at once.")
     count_timeout_s: float = Field(
         default=10.0, gt=0, le=60, description="How long /v1/tokenize waits for a worker's answer."

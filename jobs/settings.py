@@ -66,6 +66,9 @@ class ServiceSettings(FileSettings):
     redis_url: str = Field(default="", description="redis://…, rediss://… or unix:///path.sock. Required.")
     redis_prefix: str = Field(default="vlmq:", description="Every Redis key starts with it.")
     blob_url: str = Field(default="var/blobs", description="fsspec URL of the media store: a folder or s3://…")
+    spool_folder: str = Field(
+        default="", description="Where uploads and outputs of batches lie until they are blobs; empty: the system's."
+    )
     models: Names = Field(default=("vlmq-demo",), min_length=1, description="Served models: files in conf/models.")
     lease_s: float = Field(default=10.0, gt=0, description="Silence after which a worker's jobs are taken back.")
     heartbeat_s: float = Field(default=2.0, gt=0, description="How often a worker writes its row.")

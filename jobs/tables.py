@@ -330,6 +330,8 @@ batches = Table(
     # How far the lines have become jobs: the next line, from 1, and the byte where it begins.
     Column("next_line", Integer, nullable=False, server_default="1"),
     Column("next_byte", BigInteger, nullable=False, server_default="0"),
+    # How many lines that is, without empty ones.
+    Column("taken", Integer, nullable=False, server_default="0"),
     # Of a batch that has ended; before that they are counted.
     Column("completed", Integer, nullable=False, server_default="0"),
     Column("failed", Integer, nullable=False, server_default="0"),
@@ -353,7 +355,6 @@ batch_refusals = Table(
     # Lines of a batch that never became a job, until they stand in its error file.
     Column("batch_id", Text, ForeignKey(batches.c.id, ondelete="CASCADE"), primary_key=True),
     Column("line", Integer, primary_key=True, autoincrement=False),
-    Column("custom_id", Text, nullable=False),
     Column("status_code", Integer, nullable=False),
     Column("error", JSON(none_as_null=True), nullable=False),
 )
