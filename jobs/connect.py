@@ -20,6 +20,7 @@ from jobs.ports import Blobs
 from jobs.queue import PRODUCER_SOCKET_TIMEOUT_S, CeleryQueue
 from jobs.settings import ServiceSettings, SettingsError
 from jobs.store import PostgresJobStore
+from jobs.tenants import PostgresTenants
 
 
 def database(settings: ServiceSettings, pool_size: int = 5) -> Database:
@@ -47,6 +48,10 @@ def file_store(database: Database) -> PostgresFileStore:
 
 def key_usage(database: Database) -> PostgresKeyUsage:
     return PostgresKeyUsage(database)
+
+
+def tenants(database: Database) -> PostgresTenants:
+    return PostgresTenants(database)
 
 
 def redis_client(settings: ServiceSettings, timeout_s: float = 3.0) -> redis.Redis:

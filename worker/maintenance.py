@@ -40,6 +40,8 @@ class Maintenance:
 
     def turn(self) -> None:
         """Raises StoreUnavailable."""
+        self._idempotency = connect.idempotency_keys(self._database)
+        self._usage = connect.key_usage(self._database)
         led, self._led = self._led, False
         if not self._leadership.held():
             return
@@ -62,6 +64,13 @@ class Maintenance:
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = load(MaintenanceSettings)
+            self._forget()
+
+    def _forget(self) -> None:
+        """What is kept of requests."""
+        while self._idempotency.expire():
+            pass
+        self._usage.forget()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

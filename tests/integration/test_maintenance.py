@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from jobs import connect
 from jobs.database import Database
 from jobs.events import Delta, Ended, log_of
+from jobs.idempotency import IdempotencyKey
 from jobs.job import Job, JobState, Token
 from jobs.leadership import Leadership
 from jobs.ports import WorkerRecord
@@ -122,6 +124,17 @@ def test_a_sweep_goes_on_while_the_broker_is_frozen_and_rings_when_it_answers(pr
     bench.maintenance.turn()
     assert bench.bells() == 1
     bench.close()
+
+
+def test_idempotency_keys_are_forgotten_after_their_time(bench):
+    key = IdempotencyKey("default", "k", b"")
+    bench.store.insert(new_job(), key)
+    bench.store.insert(new_job(), replace(key, key="fresh"))
+    with psycopg.connect(bench.settings.database_url) as connection:
+        connection.execute("UPDATE idempotency_keys SET claimed_at = claimed_at - interval '25 hours' WHERE key = 'k'")
+        connection.commit()
+        bench.maintenance.turn()
+        assert connection.execute("SELECT key FROM idempotency_keys").fetchall() == [("fresh",)]
 
 
 def test_dead_workers_job_is_queued_and_rung_again(bench):
