@@ -33,6 +33,8 @@ class Maintenance:
             connect.blobs(services),
             SweepTimes(services.lease_s, services.retention_s, settings.blob_age_s),
         )
+        self._idempotency = connect.idempotency_keys(self._database)
+        self._usage = connect.key_usage(self._database)
         self._leadership = Leadership(self._database, MAINTENANCE, services.lease_s)
         self._clean_s = settings.clean_s
         self._cleaned = _BEGINNING
@@ -40,8 +42,6 @@ class Maintenance:
 
     def turn(self) -> None:
         """Raises StoreUnavailable."""
-        self._idempotency = connect.idempotency_keys(self._database)
-        self._usage = connect.key_usage(self._database)
         led, self._led = self._led, False
         if not self._leadership.held():
             return
@@ -53,6 +53,13 @@ class Maintenance:
         if time.monotonic() - self._cleaned >= self._clean_s:
             self._cleaned = time.monotonic()
             self._sweeper.clean()
+            self._forget()
+
+    def _forget(self) -> None:
+        """What is kept of requests."""
+        while self._idempotency.expire():
+            pass
+        self._usage.forget()
 
     def close(self) -> None:
         with contextlib.suppress(StoreUnavailable):
@@ -64,13 +71,6 @@ class Maintenance:
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = load(MaintenanceSettings)
-            self._forget()
-
-    def _forget(self) -> None:
-        """What is kept of requests."""
-        while self._idempotency.expire():
-            pass
-        self._usage.forget()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
