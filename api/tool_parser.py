@@ -17,7 +17,8 @@ from jobs.tools import ToolUse
 
 def parser_of(job: Job, choice: int = 0) -> "ToolParser":
     """For the choice's token texts from the first on; without callable tools in the request everything is text."""
-    return ToolParser(job.request.tools, lambda index: call_id(job.id, choice, index))
+    request = job.request
+    return ToolParser(request.tools, lambda index: call_id(job.id, choice, index), request.guarded)
 
 
 def said(job: Job, choice: int = 0) -> Said:
@@ -29,13 +30,13 @@ def said(job: Job, choice: int = 0) -> Said:
 class ToolParser:
     """State of one choice. What may be the beginning of a mark is held back, as is white space that may turn out to
     stand beside one, where it belongs to the format. What stands behind a mark and is no call of a callable function
-    stays text, so a call is held back until it is whole; but where a grammar guards it (`ToolUse.guarded`) it comes
-    as it is written, for there it cannot turn out to be none."""
+    stays text, so a call is held back until it is whole; but where a grammar guards it (`ChatRequest.guarded`) it
+    comes as it is written, for there it cannot turn out to be none."""
 
-    def __init__(self, use: ToolUse | None, id_of: Callable[[int], str]) -> None:
+    def __init__(self, use: ToolUse | None, id_of: Callable[[int], str], guarded: bool = False) -> None:
         self._names = frozenset(tool.name for tool in use.callable) if use is not None else frozenset[str]()
         self._opening, self._closing = (use.format.marks.opening, use.format.marks.closing) if use else ("", "")
-        self._guarded = use is not None and use.guarded
+        self._guarded = guarded
         self._id_of = id_of
         self._calls = 0
         self._rest = ""

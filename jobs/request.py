@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from jobs.tools import ToolCall, ToolUse
+from jobs.tools import ToolCall, ToolMode, ToolUse
 
 
 class Role(StrEnum):
@@ -89,6 +89,14 @@ class ChatRequest(msgspec.Struct, frozen=True):
     json_format: JsonFormat | None = None
     n: int = 1
     tools: ToolUse | None = None
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a grammar keeps the answer and allows calls in it: then what begins as a call is one."""
+        use = self.tools
+        if use is None or not use.callable:
+            return False
+        return use.mode is ToolMode.REQUIRED or self.json_format is not None
 
     def blobs(self) -> frozenset[str]:
         """Digests of the blobs that the request refers to."""

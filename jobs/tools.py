@@ -23,22 +23,31 @@ class ToolFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """`opening` and `closing` stand around a call; `tokens` are those of their parts that a tokenizer may have as
-    added tokens; `arguments` is the key of the arguments in the object."""
+    """A call is `opening`, a line break, the object, `gap`, `closing`; several stand `between` apart. `tokens` are the
+    parts that a tokenizer may have as added tokens; `arguments` is the key of the arguments in the object."""
 
     opening: str
     closing: str
-    tokens: tuple[str, ...]
+    gap: str
+    between: str
     arguments: str
+    tokens: tuple[str, ...]
 
 
 _MARKS = {
-    ToolFormat.QWEN: Marks("<tool_call>", "</tool_call>", ("<tool_call>", "</tool_call>"), "arguments"),
+    ToolFormat.QWEN: Marks(
+        *("<tool_call>", "</tool_call>"),
+        gap="\n",
+        between="\n",
+        arguments="arguments",
+        tokens=("<tool_call>", "</tool_call>"),
+    ),
     ToolFormat.INTERNLM: Marks(
-        "<|action_start|><|plugin|>",
-        "<|action_end|>",
-        ("<|action_start|>", "<|plugin|>", "<|action_end|>"),
-        "parameters",
+        *("<|action_start|><|plugin|>", "<|action_end|>"),
+        gap="",
+        between="",
+        arguments="parameters",
+        tokens=("<|action_start|>", "<|plugin|>", "<|action_end|>"),
     ),
 }
 
@@ -79,9 +88,14 @@ class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
         return tuple(tool for tool in self.tools if not self.only or tool.name in self.only)
 
     @property
-    def guarded(self) -> bool:
-        """Whether a grammar keeps the whole answer to calls, so that a call that has begun is well-formed."""
-        return self.mode is ToolMode.REQUIRED
+    def single(self) -> bool:
+        """Whether at most one call is asked for: it is when the client has named the function to call."""
+        return not self.parallel or (self.mode is ToolMode.REQUIRED and len(self.only) == 1)
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Tokens that an answer shows by their names, because calls stand between them."""
+        return self.format.marks.tokens if self.callable else ()
 
 
 class ToolCall(msgspec.Struct, frozen=True):

@@ -1,11 +1,12 @@
 """From token ids to text, one at a time: never half a character, and all pieces joined are the whole decode.
 
 Two ways, by the tokenizer's own decoder: byte-level BPE maps each token to bytes; any other kind is decoded in a
-sliding window. Special tokens emit nothing. Knows nothing of stop strings.
+sliding window. Special tokens emit nothing, but for those that an answer shall keep. Knows nothing of stop strings.
 """
 
 import codecs
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from worker.tokenizer import ChatTokenizer
@@ -139,6 +140,21 @@ class WindowDetokenizer:
         return before, after
 
 
+class KeepingDetokenizer:
+    """Shows some special tokens by their names, whole and in their place among the text."""
+
+    def __init__(self, inner: Detokenizer, kept: Mapping[int, str]) -> None:
+        self._inner = inner
+        self._kept = kept
+
+    def push(self, token_id: int) -> str:
+        name = self._kept.get(token_id)
+        return self._inner.push(token_id) if name is None else self._inner.flush() + name
+
+    def flush(self) -> str:
+        return self._inner.flush()
+
+
 class Detokenizers:
     """Makes the detokenizer of each answer; the table is made once."""
 
@@ -147,7 +163,13 @@ class Detokenizers:
         self._table = ByteTable(tokenizer) if _is_byte_level(tokenizer.definition["decoder"]) else None
         self._fallback = ByteFallback(tokenizer)
 
-    def new(self) -> Detokenizer:
+    def new(self, keep: Iterable[str] = ()) -> Detokenizer:
+        """`keep`: names of special tokens that this answer shows; those that the checkpoint has not are text anyway."""
+        kept = {id_: name for name in keep for id_ in self._tokenizer.ids_of([name]) if id_ in self._fallback.special}
+        inner = self._inner()
+        return KeepingDetokenizer(inner, kept) if kept else inner
+
+    def _inner(self) -> Detokenizer:
         if self._table is not None:
             return ByteDetokenizer(self._table)
         return WindowDetokenizer(self._tokenizer, self._fallback)

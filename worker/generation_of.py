@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from jobs.job import DEFAULT_TENANT
-from jobs.request import ChatRequest, JsonFormat
-from worker.engine.generation import Generation, Grammar, GrammarKind, Sampling
+from jobs.request import ChatRequest
+from worker.engine.generation import Generation, Sampling
 from worker.live_job import LiveJob
 from worker.prepare import Prepared
 
@@ -38,7 +38,7 @@ def generation_of(
         salt=_salt(live.job.tenant),
         min_tokens=live.job.request.min_tokens,
         lane=live.job.priority,
-        grammar=_grammar(live.job.request.json_format),
+        grammar=prepared.grammar,
     )
 
 
@@ -52,14 +52,6 @@ def seed_of(seed: int, choice: int) -> int:
 def stop_ids_of(request: ChatRequest, model_stop_ids: Sequence[int]) -> Sequence[int]:
     """Which tokens end the answer: the model's, or none."""
     return () if request.ignore_eos else model_stop_ids
-
-
-def _grammar(asked: JsonFormat | None) -> Grammar | None:
-    if asked is None:
-        return None
-    if asked.schema is None:
-        return Grammar(GrammarKind.JSON_OBJECT)
-    return Grammar(GrammarKind.JSON_SCHEMA, asked.schema)
 
 
 def _salt(tenant: str) -> int:

@@ -13,6 +13,7 @@ from jobs.request import ChatRequest, ImagePart, VideoPart
 from worker.engine import generation
 from worker.engine.config import TilingConfig
 from worker.errors import MediaUnavailable, Stopped
+from worker.grammar_of import grammar_of
 from worker.media.errors import MediaCode, MediaRefused, VideoCode
 from worker.media.image import ImageLimits, Picture, open_image
 from worker.media.segments import Segments
@@ -28,11 +29,13 @@ B = TypeVar("B")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """`images` are the tiles of images and of frames. `room` is how many tokens the answer may have."""
+    """`images` are the tiles of images and of frames. `room` is how many tokens the answer may have, `grammar` what
+    it must keep."""
 
     prompt: Prompt
     images: list[generation.Image]
     room: int
+    grammar: generation.Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,9 @@ class Preparer:
         cuts = self._all(self._cut, list(zip(parts, opened, strict=True)), ending)
         images = [image for pieces in cuts for image in pieces]
         frames = [len(pieces) for part, pieces in zip(parts, cuts, strict=True) if isinstance(part, VideoPart)]
-        prompt = self._prompts.build(request.messages, [image.tiles for image in images], frames)
-        return Prepared(prompt, images, self._prompts.room(prompt, request.max_tokens))
+        prompt = self._prompts.build(request.messages, [image.tiles for image in images], frames, request.tools)
+        room = self._prompts.room(prompt, request.max_tokens)
+        return Prepared(prompt, images, room, grammar_of(request, self._prompts.has_token))
 
     def count(self, request: ChatRequest, ending: "Future[Any]") -> Counted:
         """The tokens that `prepare` would come to, from the sizes of the media alone. Raises as it does, but for a
@@ -106,7 +110,7 @@ class Preparer:
             for part, count in zip(parts, counts, strict=True)
             for tile in ([1] * count if isinstance(part, VideoPart) else [count])
         ]
-        prompt = self._prompts.lay_out(request.messages, tiles, frames)
+        prompt = self._prompts.lay_out(request.messages, tiles, frames, request.tools)
         room = max(0, self._prompts.room(prompt, request.max_tokens))
         return Counted(len(prompt.ids), prompt.image_tokens, self._prompts.context_length, room)
 

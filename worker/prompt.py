@@ -8,10 +8,14 @@ Knows no pixels: it is told how many tiles each image and frame has.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from jobs.request import ImagePart, Message, Role, TextPart, VideoPart
+from jobs.tools import ToolFormat, ToolUse
 from worker.errors import RequestRefused
+from worker.prompt_pieces import Mark, Piece, Slot, Special, Text, Turn, joined
 from worker.tokenizer import ChatTokenizer
+from worker.tool_prompt import declaring, responses, with_calls
 
 PLACEHOLDER = "<image>"
 VIDEO_PLACEHOLDER = "<video>"
@@ -24,26 +28,6 @@ SPECIAL_TOKENS = (_START, _END, _IMAGE_START, _IMAGE_END)
 """What a checkpoint's tokenizer must have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Text to be tokenised as plain text."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Special:
-    """One special token, by name."""
-
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """The place of the request's next image or frame."""
-
-
-Piece = Text | Special | Slot
 MediaPart = ImagePart | VideoPart
 
 
@@ -67,21 +51,36 @@ def media_of(messages: Sequence[Message]) -> list[MediaPart]:
     return [place for message in messages for place in _layout(message, 0) if not isinstance(place, str)]
 
 
-def pieces_of(messages: Sequence[Message], frames: Sequence[int] = (), system: str = DEFAULT_SYSTEM) -> list[Piece]:
+def pieces_of(
+    messages: Sequence[Message],
+    frames: Sequence[int] = (),
+    system: str = DEFAULT_SYSTEM,
+    tools: ToolUse | None = None,
+) -> list[Piece]:
     """The whole conversation up to the assistant's turn. `frames` has one count per video, in the order of
     `media_of`. Raises RequestRefused when placeholders and media of a message differ in number."""
-    turns: list[tuple[str, list[Piece]]] = []
+    turns: list[Turn] = []
     if not messages or messages[0].role is not Role.SYSTEM:
-        turns.append(("system", [Text(system)]))
+        turns.append(Turn((Text("system"),), (Text(system),)))
     images = 0
     counts = iter(frames)
+    bodies: list[tuple[Piece, ...]] = []
     for message in messages:
-        body = [piece for place in _layout(message, images) for piece in _pieces(place, counts)]
-        turns.append((message.role.value, body))
+        bodies.append(tuple(piece for place in _layout(message, images) for piece in _pieces(place, counts)))
         images += sum(isinstance(part, ImagePart) for part in message.parts)
+    # A conversation with tools names its format; one without has no tools' messages.
+    format = ToolFormat.QWEN if tools is None else tools.format
+    for of_tools, run in groupby(zip(messages, bodies, strict=True), lambda pair: pair[0].role is Role.TOOL):
+        if of_tools:
+            turns += responses([body for _, body in run], format)
+            continue
+        for message, body in run:
+            turns.append(Turn((Text(message.role.value),), with_calls(body, message.calls, format)))
+    if tools is not None:
+        turns = declaring(turns, tools)
     pieces: list[Piece] = []
-    for role, body in turns:
-        pieces += [Special(_START), Text(f"{role}\n"), *body, Special(_END), Text("\n")]
+    for turn in turns:
+        pieces += [Special(_START), *turn.head, Text("\n"), *turn.body, Special(_END), Text("\n")]
     return [*pieces, Special(_START), Text("assistant\n")]
 
 
@@ -163,29 +162,53 @@ class PromptBuilder:
         self._system = system
         self._special = {name: tokenizer.id_of(name) for name in SPECIAL_TOKENS}
 
-    def build(self, messages: Sequence[Message], tiles: Sequence[int], frames: Sequence[int] = ()) -> Prompt:
+    def build(
+        self,
+        messages: Sequence[Message],
+        tiles: Sequence[int],
+        frames: Sequence[int] = (),
+        tools: ToolUse | None = None,
+    ) -> Prompt:
         """As `lay_out`. Raises RequestRefused: `context_length_exceeded` when no room for an answer is left."""
-        prompt = self.lay_out(messages, tiles, frames)
+        prompt = self.lay_out(messages, tiles, frames, tools)
         self._check_length(len(prompt.ids), prompt.image_tokens)
         return prompt
 
-    def lay_out(self, messages: Sequence[Message], tiles: Sequence[int], frames: Sequence[int] = ()) -> Prompt:
+    def lay_out(
+        self,
+        messages: Sequence[Message],
+        tiles: Sequence[int],
+        frames: Sequence[int] = (),
+        tools: ToolUse | None = None,
+    ) -> Prompt:
         """`tiles` has one count per image and per frame, `frames` one per video, both in the order of `media_of`.
         However long it gets. Raises RequestRefused when placeholders and media differ in number."""
         ids = list(self._tokenizer.start_ids)
         virtual = self._vocab_size
         counts = iter(tiles)
-        for piece in _joined(pieces_of(messages, frames, self._system)):
+        for piece in joined([self._resolved(piece) for piece in pieces_of(messages, frames, self._system, tools)]):
             match piece:
                 case Text(text):
                     ids += self._tokenizer.encode(text)
                 case Special(token):
                     ids.append(self._special[token])
+                case Mark(token):
+                    ids += self._tokenizer.ids_of([token])
                 case Slot():
                     end = virtual + next(counts) * self._tokens_per_tile
                     ids += [self._special[_IMAGE_START], *range(virtual, end), self._special[_IMAGE_END]]
                     virtual = end
         return Prompt(ids, virtual - self._vocab_size)
+
+    def _resolved(self, piece: Piece) -> Piece:
+        """A mark without a token of its own is text like its neighbours."""
+        if isinstance(piece, Mark) and not self.has_token(piece.token):
+            return Text(piece.token)
+        return piece
+
+    def has_token(self, name: str) -> bool:
+        """Whether the checkpoint has this as a token of its own."""
+        return bool(self._tokenizer.ids_of([name]))
 
     def count_text(self, text: str) -> int:
         """How many tokens plain text has by itself."""
@@ -208,18 +231,3 @@ class PromptBuilder:
                 f"{self._context_length}, answer included",
                 "messages",
             )
-
-
-def _joined(pieces: Sequence[Piece]) -> Iterator[Piece]:
-    """Neighbouring texts as one, so that they are tokenised as one."""
-    text = ""
-    for piece in pieces:
-        if isinstance(piece, Text):
-            text += piece.text
-            continue
-        if text:
-            yield Text(text)
-            text = ""
-        yield piece
-    if text:
-        yield Text(text)

@@ -188,6 +188,7 @@ class JobRunner:
                     max_tokens=prepared.room,
                     min_tokens=request.min_tokens,
                     choice=choice,
+                    marks=() if request.tools is None else request.tools.shown,
                 )
                 for choice in range(request.n)
             ]

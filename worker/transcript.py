@@ -13,7 +13,8 @@ from worker.stop_strings import StopStrings
 
 class Transcript:
     """One choice as it grows. Not thread-safe: whoever runs the job replays, then the engine's receiver appends. The
-    text of the first `min_tokens` tokens counts neither as a stop string nor as the beginning of one."""
+    text of the first `min_tokens` tokens counts neither as a stop string nor as the beginning of one. `marks` are
+    special tokens that the answer shows."""
 
     def __init__(
         self,
@@ -23,9 +24,10 @@ class Transcript:
         max_tokens: int,
         min_tokens: int = 0,
         choice: int = 0,
+        marks: Iterable[str] = (),
     ) -> None:
         self._detokenizers = detokenizers
-        self._detokenizer = detokenizers.new()
+        self._detokenizer = detokenizers.new(marks)
         self._stops = StopStrings(stops)
         self._stop_ids = frozenset(stop_ids)
         self._max_tokens = max_tokens

@@ -6,7 +6,8 @@ import pytest
 
 from jobs.request import ImagePart, Message, Role, TextPart, VideoPart
 from worker.errors import RequestRefused
-from worker.prompt import DEFAULT_SYSTEM, PromptBuilder, Slot, media_of, pieces_of
+from worker.prompt import DEFAULT_SYSTEM, PromptBuilder, media_of, pieces_of
+from worker.prompt_pieces import Slot
 from worker.tokenizer import ChatTokenizer, TokenizerError
 
 pytestmark = pytest.mark.unit

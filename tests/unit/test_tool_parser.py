@@ -20,16 +20,15 @@ def use(format: ToolFormat, mode: ToolMode = ToolMode.AUTO) -> ToolUse:
     return ToolUse(format, TOOLS, mode)
 
 
-def read(tools: ToolUse | None, *texts: str) -> list[Piece]:
-    parser = ToolParser(tools, lambda index: f"id{index}")
+def read(tools: ToolUse | None, *texts: str, guarded: bool = False) -> list[Piece]:
+    parser = ToolParser(tools, lambda index: f"id{index}", guarded)
     return [*(piece for text in texts for piece in parser.push(text)), *parser.flush()]
 
 
 def call(format: ToolFormat, name: str, arguments: str) -> str:
     """As the family writes it."""
     marks = format.marks
-    end = "\n" if format is ToolFormat.QWEN else ""
-    return f'{marks.opening}\n{{"name": "{name}", "{marks.arguments}": {arguments}}}{end}{marks.closing}'
+    return f'{marks.opening}\n{{"name": "{name}", "{marks.arguments}": {arguments}}}{marks.gap}{marks.closing}'
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -127,7 +126,7 @@ def test_function_that_the_choice_leaves_out_cannot_be_called():
 
 
 def test_guarded_call_comes_as_it_is_written():
-    parser = ToolParser(use(ToolFormat.QWEN, ToolMode.REQUIRED), str)
+    parser = ToolParser(use(ToolFormat.QWEN), str, guarded=True)
     assert parser.push('<tool_call>\n{"name": "add", "argu') == []
     assert parser.push('ments": {"a": ') == [CallStarted(0, "0", "add"), CallArguments(0, '{"a": ')]
     assert parser.push("1") == [CallArguments(0, "1")]
@@ -137,7 +136,7 @@ def test_guarded_call_comes_as_it_is_written():
 
 
 def test_guarded_call_cut_by_the_end_keeps_the_beginning_of_its_arguments():
-    pieces = read(use(ToolFormat.QWEN, ToolMode.REQUIRED), '<tool_call>\n{"name": "add", "arguments": {"a": "x')
+    pieces = read(use(ToolFormat.QWEN), '<tool_call>\n{"name": "add", "arguments": {"a": "x', guarded=True)
     assert pieces == [CallStarted(0, "id0", "add"), CallArguments(0, '{"a": "x')]
 
 
@@ -194,13 +193,13 @@ def _merged(pieces: list[Piece]) -> list[Piece]:
     return merged
 
 
-@given(answers(), st.lists(st.integers(0, 10_000), max_size=8), st.sampled_from([ToolMode.AUTO, ToolMode.REQUIRED]))
-def test_pieces_do_not_depend_on_how_the_text_is_cut(answer, places, mode):
+@given(answers(), st.lists(st.integers(0, 10_000), max_size=8), st.booleans())
+def test_pieces_do_not_depend_on_how_the_text_is_cut(answer, places, guarded):
     format, text = answer
-    tools = use(format, mode)
-    letters = _merged(read(tools, *text))
-    assert _merged(read(tools, text)) == letters
-    assert _merged(read(tools, *_cut(text, places))) == letters
+    tools = use(format)
+    letters = _merged(read(tools, *text, guarded=guarded))
+    assert _merged(read(tools, text, guarded=guarded)) == letters
+    assert _merged(read(tools, *_cut(text, places), guarded=guarded)) == letters
 
 
 @given(answers())

@@ -31,17 +31,20 @@ class Image(msgspec.Struct, frozen=True):
 
 
 class GrammarKind(StrEnum):
-    """JSON_OBJECT: any object. JSON_SCHEMA: what the schema describes."""
+    """JSON_OBJECT: any object. JSON_SCHEMA: what the schema describes. LARK: what the rules derive."""
 
     JSON_OBJECT = "json_object"
     JSON_SCHEMA = "json_schema"
+    LARK = "lark"
 
 
 class Grammar(msgspec.Struct, frozen=True):
-    """`schema` is the text of a JSON schema, for JSON_SCHEMA."""
+    """`schema` is the text of a JSON schema, for JSON_SCHEMA; `rules` are llguidance's Lark from `start` on, for LARK,
+    where `<name>` stands for the added token of that name."""
 
     kind: GrammarKind
     schema: str = ""
+    rules: str = ""
 
 
 class Generation(msgspec.Struct, frozen=True):
@@ -62,10 +65,10 @@ class Generation(msgspec.Struct, frozen=True):
     generated: list[int] = msgspec.field(default_factory=list)
     salt: int = 0
     min_tokens: int = 0
+    lane: int = 0
     grammar: Grammar | None = None
 
 
-    lane: int = 0
 class Finish(StrEnum):
     """STOP: an id of `stop_ids` was drawn. LENGTH: `max_tokens` or the context is reached. CANCELLED: by cancel.
     ERROR: this sequence alone failed, see `error`."""

@@ -16,13 +16,13 @@ from llguidance.numpy import fill_next_token_bitmask
 from numpy.typing import NDArray
 
 from worker.engine.generation import Grammar, GrammarKind
+from worker.engine.json_rules import OPTIONS
 from worker.engine.protocol import Rejected
 
 SCHEMA_BYTES = 64 << 10
+RULES_BYTES = 1 << 20
 _KEPT = 64
 _ANY_OBJECT = '{"type":"object"}'
-# Free whitespace would let a model write blanks until it is cut; lenient compilation would leave keywords out unsaid.
-_OPTIONS = {"whitespace_pattern": r"( |\n {0,16})?", "lenient": False, "coerce_one_of": False}
 
 Bits = NDArray[np.int32]
 
@@ -94,16 +94,25 @@ class Grammars:
 
 
 def _compile(grammar: Grammar, trie: LLTokenizer) -> LLMatcher:
+    what = "grammar" if grammar.kind is GrammarKind.LARK else "schema"
+    state = LLMatcher(trie, _rules(grammar), log_level=0, limits=LLParserLimits(verbose_errors=False))
+    if state.is_error():
+        raise Rejected("invalid_json_schema", f"the {what} cannot be kept: {state.get_error()}")
+    return state
+
+
+def _rules(grammar: Grammar) -> str:
+    if grammar.kind is GrammarKind.LARK:
+        _check_size("grammar", grammar.rules, RULES_BYTES)
+        return LLMatcher.grammar_from_lark(grammar.rules)
     schema = _ANY_OBJECT if grammar.kind is GrammarKind.JSON_OBJECT else grammar.schema
-    if len(schema.encode()) > SCHEMA_BYTES:
-        raise Rejected(
-            "invalid_json_schema", f"the schema has {len(schema.encode())} bytes; at most {SCHEMA_BYTES} are allowed"
-        )
+    _check_size("schema", schema, SCHEMA_BYTES)
     try:
-        rules = LLMatcher.grammar_from_json_schema(schema, overrides=_OPTIONS)  # type: ignore[arg-type]
+        return LLMatcher.grammar_from_json_schema(schema, overrides=OPTIONS)  # type: ignore[arg-type]
     except ValueError as exc:
         raise Rejected("invalid_json_schema", f"the schema is no JSON object that can be read: {exc}") from exc
-    state = LLMatcher(trie, rules, log_level=0, limits=LLParserLimits(verbose_errors=False))
-    if state.is_error():
-        raise Rejected("invalid_json_schema", f"the schema cannot be kept: {state.get_error()}")
-    return state
+
+
+def _check_size(what: str, text: str, most: int) -> None:
+    if (size := len(text.encode())) > most:
+        raise Rejected("invalid_json_schema", f"the {what} has {size} bytes; at most {most} are allowed")
