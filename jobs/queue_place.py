@@ -39,7 +39,7 @@ def place_of(mine: Waiting, others: Sequence[Waiting], higher: QueuePlace) -> Qu
 
 def _served(other: Waiting, turn: float, wins_ties: bool) -> int:
     """How many of its jobs, each taken to be of average cost, begin before `turn`."""
-    if other.jobs == 0 or other.virtual > turn or (other.virtual == turn and not wins_ties):
+    if other.jobs == 0 or other.virtual > turn:
         return 0
-    mean = max(other.tokens / other.jobs, 1.0)
-    return min(other.jobs, max(1, math.ceil((turn - other.virtual) * other.weight / mean)))
+    rounds = (turn - other.virtual) * other.weight / max(other.tokens / other.jobs, 1.0)
+    return min(other.jobs, math.floor(rounds) + 1 if wins_ties else math.ceil(rounds))
