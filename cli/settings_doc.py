@@ -11,6 +11,7 @@ from pydantic_core import PydanticUndefined
 from api.settings import ApiSettings
 from cli.settings import ROOT, CommandSettings
 from jobs.settings import FileSettings, ServiceSettings
+from jobs.webhooks.settings import WebhookSettings
 from worker.settings import MaintenanceSettings, ModelSettings, WorkerSettings
 
 TARGET = ROOT / "docs" / "settings.md"
@@ -20,6 +21,7 @@ SECTIONS: tuple[tuple[str, type[FileSettings]], ...] = (
     ("API", ApiSettings),
     ("Worker", WorkerSettings),
     ("Maintenance", MaintenanceSettings),
+    ("Webhooks", WebhookSettings),
     ("The `vlmq` command", CommandSettings),
 )
 

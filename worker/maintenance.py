@@ -10,6 +10,10 @@ from jobs import connect
 from jobs.errors import StoreUnavailable
 from jobs.leadership import MAINTENANCE, Leadership
 from jobs.settings import ServiceSettings, load
+from jobs.webhooks.bells import DeliveryBells
+from jobs.webhooks.delivery_store import PostgresDeliveries
+from jobs.webhooks.errands import PostgresErrands
+from jobs.webhooks.settings import WebhookSettings
 from worker.settings import MaintenanceSettings
 from worker.sweeper import Sweeper, SweepTimes
 
@@ -21,7 +25,10 @@ _BEGINNING = float("-inf")
 class Maintenance:
     """One process's loop. `turn` is one round of it."""
 
-    def __init__(self, services: ServiceSettings, settings: MaintenanceSettings) -> None:
+    def __init__(
+        self, services: ServiceSettings, settings: MaintenanceSettings, webhooks: WebhookSettings | None = None
+    ) -> None:
+        webhooks = webhooks or load(WebhookSettings)
         client = connect.redis_client(services)
         self._database = connect.database(services, pool_size=1)
         self._queue = connect.queue(services)
@@ -35,6 +42,9 @@ class Maintenance:
         )
         self._idempotency = connect.idempotency_keys(self._database)
         self._usage = connect.key_usage(self._database)
+        self._bells = DeliveryBells(services, client, PostgresErrands(self._database, webhooks))
+        self._deliveries = PostgresDeliveries(self._database)
+        self._delivery_retention_s = webhooks.retention_s
         self._leadership = Leadership(self._database, MAINTENANCE, services.lease_s)
         self._clean_s = settings.clean_s
         self._cleaned = _BEGINNING
@@ -50,9 +60,11 @@ class Maintenance:
             log.info("leading", extra={"action": "leading"})
         self._sweeper.sweep()
         self._sweeper.ring()
+        self._bells.ring()
         if time.monotonic() - self._cleaned >= self._clean_s:
             self._cleaned = time.monotonic()
             self._sweeper.clean()
+            self._deliveries.expire(self._delivery_retention_s)
             self._forget()
 
     def _forget(self) -> None:
@@ -65,6 +77,7 @@ class Maintenance:
         with contextlib.suppress(StoreUnavailable):
             self._leadership.close()
         self._queue.close()
+        self._bells.close()
         self._database.close()
 
 

@@ -99,6 +99,12 @@ class System:
     def start_maintenance(self) -> Process:
         return self.start("maintenance", "worker.maintenance")
 
+    def start_deliveries(self, **environment: str) -> Process:
+        """A deliverer that has begun to take webhooks."""
+        process = self.start("deliveries", "worker.deliveries", **environment)
+        eventually("the deliverer is ready", lambda: self.alive(process) and "deliveries ready" in process.output())
+        return process
+
     def alive(self, process: Process) -> bool:
         assert process.popen.poll() is None, f"{process.name} exited {process.popen.returncode}:\n{process.output()}"
         return True

@@ -16,6 +16,9 @@ from cli.main import app
 from cli.settings import ROOT, CommandSettings
 from jobs.queue import queue_name
 from jobs.settings import CONF, FileSettings, ServiceSettings
+from jobs.webhooks.bells import QUEUE
+from jobs.webhooks.settings import WebhookSettings
+from worker.deliveries import __main__ as deliveries
 from worker.settings import MaintenanceSettings, ModelSettings, WorkerSettings
 
 pytestmark = pytest.mark.unit
@@ -25,6 +28,7 @@ SETTINGS: list[type[FileSettings]] = [
     ApiSettings,
     WorkerSettings,
     MaintenanceSettings,
+    WebhookSettings,
     CommandSettings,
 ]
 SERVER: dict[str, dict[str, Any]] = tomllib.loads((CONF / "server.toml").read_text())
@@ -78,6 +82,12 @@ def test_every_served_models_queue_has_a_worker_in_vlmq_up(tmp_path: Path) -> No
     programs = plan.programs(options, plan.Services("postgresql://", "unix://", "blobs"), "secret")
     workers = [p.environment["VLMQ_WORKER_MODEL"] for p in programs if p.argv[-1] == "worker"]
     assert sorted(workers) == sorted([*SERVED, *SERVED])
+
+
+def test_webhooks_have_a_process_that_takes_their_queue() -> None:
+    words = deliveries.command(WebhookSettings())
+    assert words[words.index("-Q") + 1] == QUEUE
+    assert [s["command"] for s in SERVICES.values() if "worker.deliveries" in s.get("command", [])]
 
 
 def test_vlmq_up_and_compose_start_the_same_programs(tmp_path: Path) -> None:
