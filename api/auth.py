@@ -89,6 +89,10 @@ async def caller_of_request(request: Request) -> Caller:
     return known if known is not None else await backend.threads.call(backend.auth.caller, authorization)
 
 
+KnownCaller = Annotated[Caller, Depends(caller_of_request)]
+"""For routes that create something else than jobs."""
+
+
 async def asker_of_request(request: Request) -> Caller:
     """The caller, refused at once while its key has nothing left of this minute: before a long body is read."""
     caller = await caller_of_request(request)
@@ -105,10 +109,10 @@ async def asker_of_request(request: Request) -> Caller:
 
 
 Asker = Annotated[Caller, Depends(asker_of_request)]
-"""For routes that create work."""
+"""For routes that create jobs."""
 
 
-async def tenant_of_request(caller: Annotated[Caller, Depends(caller_of_request)]) -> str:
+async def tenant_of_request(caller: KnownCaller) -> str:
     return caller.tenant
 
 

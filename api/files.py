@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from api.auth import Asker, Caller, Tenant
+from api.auth import Caller, KnownCaller, Tenant
 from api.backend import Backend, backend_of
 from api.errors import ApiError, Unsupported
 from api.expiry import SECONDS, lifetime_of
@@ -60,7 +60,7 @@ BYTES: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("", summary="Upload a file", openapi_extra=FORM)
-async def upload_file(request: Request, caller: Asker, response: Response) -> FileObject:
+async def upload_file(request: Request, caller: KnownCaller, response: Response) -> FileObject:
     """A form with the file and its `purpose`. Files of the purpose `batch` live for 30 days unless `expires_after`
     says something else, others until they are deleted."""
     backend = backend_of(request)
