@@ -1,41 +1,30 @@
-"""The OpenAPI document. Bodies are read and checked by hand, so their schemas are put in by hand, from those models."""
+"""The OpenAPI document: what the routes say by themselves, completed by `api.document`. A body is read and checked by
+hand, so its route names its model, and the schema comes from that."""
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.responses.body import InputTokensBody, ResponseBody
-from api.schema import ChatBody, JobBody, TextBody
-from api.wire import Wire
+from api.document.examples import EXAMPLES
+from api.document.parameters import more_parameters
+from api.document.shapes import SHAPES
+from api.document.statuses import ERROR, REQUEST_ID, error_response, errors_of
 
 REF = "#/components/schemas/"
-BODIES: tuple[type[Wire], ...] = (ChatBody, JobBody, ResponseBody, InputTokensBody, TextBody)
-
-ERROR = {
-    "type": "object",
-    "title": "Error",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
-}
+_SCHEMAS = "x-schemas"
+"""Where a route's own schemas wait until they are put beside the others."""
+SECURITY = {"key": {"type": "http", "scheme": "bearer", "description": "A key of `vlmq keys create`."}}
 
 
-def json_body(*models: type[Wire]) -> dict[str, Any]:
+def json_body(*models: type[BaseModel]) -> dict[str, Any]:
     """What a route says of its body: one of these."""
-    schemas = [{"$ref": REF + model.__name__} for model in models]
-    content = {"application/json": {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}
-    return {"requestBody": {"required": True, "content": content}}
+    refs = [{"$ref": REF + model.__name__} for model in models]
+    content = {"application/json": {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}}
+    return {"requestBody": {"required": True, "content": content}, _SCHEMAS: schemas_of(*models)}
 
 
 def event_stream(description: str) -> dict[int | str, dict[str, Any]]:
@@ -43,27 +32,95 @@ def event_stream(description: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": description, "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 
+def schemas_of(*models: type[BaseModel]) -> dict[str, Any]:
+    """The schemas of models and of what they consist of, by name."""
+    _, made = models_json_schema([(model, "validation") for model in models], ref_template=REF + "{model}")
+    return dict(made["$defs"])
+
+
 def install(app: FastAPI) -> None:
-    """Completes the document that FastAPI makes: bodies, and the one shape of every error."""
+    """Completes the document that FastAPI makes."""
     generate = app.openapi
 
     def complete() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = generate()
-            schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            _, defs = models_json_schema([(model, "validation") for model in BODIES], ref_template=REF + "{model}")
-            schemas.update(defs["$defs"], Error=ERROR)
-            for unused in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(unused, None)
-            _answer_errors_alike(document)
-        return app.openapi_schema or document
+            app.openapi_schema = _completed(generate())
+        return app.openapi_schema
 
     app.openapi = complete  # type: ignore[method-assign]
 
 
-def _answer_errors_alike(document: dict[str, Any]) -> None:
-    error = {"description": "Refused or failed.", "content": {"application/json": {"schema": {"$ref": REF + "Error"}}}}
-    for path in document["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
-            operation["responses"]["default"] = error
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for method, path, operation in _operations(document):
+        schemas.update(operation.pop(_SCHEMAS, {}))
+        # FastAPI's own names repeat the path behind the function's.
+        operation["operationId"] = operation["operationId"].removesuffix(re.sub(r"\W", "_", path) + f"_{method}")
+        operation["responses"].pop("422", None)
+        _say_parameters(method, path, operation)
+        _say_shapes(f"{method.upper()} {path}", operation, schemas)
+        _say_headers(operation)
+        for status in sorted(errors_of(method, path, operation)):
+            operation["responses"].setdefault(str(status), error_response(status))
+        _say_examples(f"{method.upper()} {path}", operation)
+        if path.startswith("/v1/"):
+            operation["security"] = [{"key": []}, {}]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas["Error"] = ERROR
+    components["securitySchemes"] = SECURITY
+    return document
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
+
+
+def _say_parameters(method: str, path: str, operation: dict[str, Any]) -> None:
+    parameters = operation.get("parameters", [])
+    for parameter in parameters:
+        kinds = [kind for kind in parameter["schema"].get("anyOf", []) if kind != {"type": "null"}]
+        if len(kinds) == 1:
+            # A parameter is absent or of its type: a URL has no null.
+            del parameter["schema"]["anyOf"]
+            parameter["schema"].update(kinds[0])
+    if parameters := [*parameters, *more_parameters(method, path)]:
+        operation["parameters"] = parameters
+
+
+def _say_shapes(key: str, operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Answers that a route renders by hand."""
+    for status, shape in SHAPES.get(key, {}).items():
+        response = operation["responses"].setdefault(str(status), {"description": shape.description})
+        content = response.setdefault("content", {})
+        if shape.description:
+            response["description"] = shape.description
+        if shape.model is not None:
+            schemas.update(schemas_of(shape.model))
+            content["application/json"] = {"schema": {"$ref": REF + shape.model.__name__}}
+        for kind in shape.others:
+            content[kind] = {"schema": {"type": "string"}}
+        for kind in shape.never:
+            content.pop(kind, None)
+        if not content:
+            del response["content"]
+
+
+def _say_headers(operation: dict[str, Any]) -> None:
+    for response in operation["responses"].values():
+        response.setdefault("headers", {})["x-request-id"] = REQUEST_ID
+
+
+def _say_examples(key: str, operation: dict[str, Any]) -> None:
+    example = EXAMPLES.get(key)
+    if example is None:
+        return
+    if example.request is not None:
+        for content in operation["requestBody"]["content"].values():
+            content["example"] = example.request
+    for status, answer in example.answers.items():
+        kind = "text/event-stream" if isinstance(answer, str) else "application/json"
+        operation["responses"][str(status)]["content"].setdefault(kind, {})["example"] = answer
