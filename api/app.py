@@ -5,24 +5,40 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import chat, errors, files, health, jobs, metrics, models, openapi, tokenize
+from api import (
+    chat,
+    errors,
+    files,
+    health,
+    jobs,
+    metrics,
+    models,
+    openapi,
+    tokenize,
+    webhook_deliveries,
+    webhook_endpoints,
+)
 from api.backend import connect
 from api.edge import Edge
 from api.metrics import Metrics
+from api.responses import input_routes as response_inputs
 from api.responses import routes as responses
 from api.settings import ApiSettings
 from jobs.settings import ServiceSettings
+from jobs.webhooks.settings import WebhookSettings
 
 VERSION = "0.1.0"
 
 
-def create_app(settings: ApiSettings, services: ServiceSettings) -> FastAPI:
+def create_app(
+    settings: ApiSettings, services: ServiceSettings, webhooks: WebhookSettings | None = None
+) -> FastAPI:
     """Nothing is connected before the application starts."""
     measure = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with connect(settings, services, measure) as backend:
+        async with connect(settings, services, measure, webhooks) as backend:
             app.state.backend = backend
             yield
 
@@ -34,7 +50,7 @@ def create_app(settings: ApiSettings, services: ServiceSettings) -> FastAPI:
         redoc_url=None,
     )
     errors.install(app)
-    for part in (chat, responses, jobs, files, tokenize, models, health, metrics):
+    for part in (chat, responses, response_inputs, jobs, files, webhook_endpoints, webhook_deliveries, tokenize, models, health, metrics):
         app.include_router(part.router)
     openapi.install(app)
     app.add_middleware(Edge, metrics=measure)

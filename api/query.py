@@ -1,6 +1,7 @@
 """Parameters of the URL that need more than a type."""
 
 import re
+from collections.abc import Collection
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -41,14 +42,14 @@ def _batch_id(batch_id: str) -> str:
 BatchId = Annotated[str, Depends(_batch_id)]
 
 
-def known_only(request: Request, *names: str, metadata: bool = False) -> None:
+def known_only(request: Request, *names: str, metadata: bool = False, many: Collection[str] = ()) -> None:
     """Raises ApiError for a parameter that the route does not know, that is given twice, or that PostgreSQL could
-    not even compare. `metadata`: every `metadata[key]` is known too."""
+    not even compare. `metadata`: every `metadata[key]` is known too. Those of `many` may come again and again."""
     seen: set[str] = set()
     for name, value in request.query_params.multi_items():
-        if not (name in names or (metadata and METADATA.fullmatch(name))):
+        if not (name in names or name in many or (metadata and METADATA.fullmatch(name))):
             raise ApiError(f"Unknown query parameter: {name[:100]!r}.", param=name[:100], code="unknown_parameter")
-        if name in seen:
+        if name in seen and name not in many:
             raise ApiError(f"Query parameter given twice: {name[:100]!r}.", param=name[:100], code="invalid_value")
         if "\x00" in name + value:
             message = f"Invalid value for {name[:100]!r}: must not contain the character U+0000."

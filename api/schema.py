@@ -217,7 +217,7 @@ def _first_fault(exc: pydantic.ValidationError, body: dict[str, Any]) -> ApiErro
     faults = exc.errors(include_url=False, include_context=False)
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     kind, message = fault["type"], fault["msg"].removeprefix("Value error, ")
-    param = (_path(fault["loc"], body) or _quoted(message))[:MAX_PARAM_CHARS]
+    param = (_path(fault["loc"], body, kind != "value_error") or _quoted(message))[:MAX_PARAM_CHARS]
     if kind == "extra_forbidden":
         text = f"Unrecognized request argument supplied: {param!r}."
     elif kind == "missing":
@@ -249,13 +249,14 @@ def _has(here: Any, step: int | str) -> bool:
     return isinstance(here, dict) and step in here
 
 
-def _path(loc: tuple[int | str, ...], body: Any) -> str:
-    """`messages[0].content[1].image_url.url`: the place in the body, without pydantic's names of union members."""
+def _path(loc: tuple[int | str, ...], body: Any, missing: bool = True) -> str:
+    """`messages[0].content[1].image_url.url`: the place in the body, without pydantic's names of union members.
+    `missing`: the last step may be the name of a field that is not there."""
     path, here = "", body
     for step in loc:
         if _has(here, step):
             here = here[step]
-        elif not (step is loc[-1] and isinstance(here, dict)):
+        elif not (missing and step is loc[-1] and isinstance(here, dict)):
             continue
         path += f"[{step}]" if isinstance(step, int) else f".{step}"
     return path.removeprefix(".")

@@ -10,7 +10,7 @@ from api.errors import SERVER, ApiError
 from api.openapi import json_body
 from api.schema import ChatBody, TextBody, validate
 from api.submission import check_model
-from jobs.counting import Answer, Counted, CountPrompt, CountRefused, CountText, Question
+from jobs.counting import Counted, CountPrompt, CountRefused, CountText, Question
 
 router = APIRouter(tags=["tokens"])
 
@@ -35,10 +35,7 @@ async def count_tokens(request: Request, tenant: Tenant) -> TokenCount:
     backend = backend_of(request)
     raw = await read_body(request, backend.settings.max_body_bytes)
     model, question = await backend.threads.call(_question, backend, raw)
-    answer = await backend.counting_threads.call(
-        backend.counting.ask, model, question, backend.settings.count_timeout_s
-    )
-    return _shown(model, answer)
+    return _shown(model, await counted(backend, model, question, "messages"))
 
 
 def _question(backend: Backend, raw: bytes) -> tuple[str, Question]:
@@ -56,21 +53,30 @@ def _question(backend: Backend, raw: bytes) -> tuple[str, Question]:
     return text.model, CountText(text.text)
 
 
-def _shown(model: str, answer: Answer | None) -> TokenCount:
+async def counted(backend: Backend, model: str, question: Question, param: str) -> Counted:
+    """A live worker's answer. `param` is where the body has what it counts. Raises ApiError when the worker refuses it
+    or when there is none, StreamUnavailable."""
+    answer = await backend.counting_threads.call(
+        backend.counting.ask, model, question, backend.settings.count_timeout_s
+    )
     match answer:
         case None:
             message = f"No worker of {model!r} is there to count; try again."
             raise ApiError(message, status=503, kind=SERVER, code="no_worker", headers={"retry-after": "2"})
-        case CountRefused(code, message, param):
-            if code == SERVER:
-                raise ApiError(message, status=500, kind=SERVER, code=code)
-            raise ApiError(message, param=param or "messages", code=code)
-        case Counted(prompt, images, context, room):
-            return TokenCount(
-                model=model,
-                prompt_tokens=prompt,
-                text_tokens=prompt - images,
-                image_tokens=images,
-                context_length=context,
-                max_completion_tokens=room,
-            )
+        case CountRefused(code, message, _) if code == SERVER:
+            raise ApiError(message, status=500, kind=SERVER, code=code)
+        case CountRefused(code, message, place):
+            raise ApiError(message, param=place or param, code=code)
+        case Counted():
+            return answer
+
+
+def _shown(model: str, count: Counted) -> TokenCount:
+    return TokenCount(
+        model=model,
+        prompt_tokens=count.prompt_tokens,
+        text_tokens=count.prompt_tokens - count.image_tokens,
+        image_tokens=count.image_tokens,
+        context_length=count.context_length,
+        max_completion_tokens=count.room,
+    )

@@ -6,13 +6,12 @@ import pydantic
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from api.response_format import JsonObjectFormat, TextFormat
-from api.responses.items import Item, as_items
-from api.responses.refused import refuse_unsupported, supported
+from api.responses.items import WireItem, as_items
+from api.responses.refused import LOGPROBS, refuse_unsupported, supported
 from api.schema import AnyBody, Count, validated
 from api.wire import Text, Wire
 
-LOGPROBS = "message.output_text.logprobs"
-Include = Literal["message.output_text.logprobs", "message.input_image.image_url"]
+Include = Literal["message.output_text.logprobs"]
 
 
 class SchemaFormat(Wire):
@@ -41,9 +40,9 @@ class AskedBody(Wire):
 
     model: Text
     input: Annotated[
-        list[Item],
+        list[WireItem],
         Field(min_length=1, json_schema_extra={"description": "A string, or items."}),
-        BeforeValidator(as_items, json_schema_input_type=str | list[Item]),
+        BeforeValidator(as_items, json_schema_input_type=str | list[WireItem]),
     ]
     instructions: Annotated[Text, Field(description="A system message; not carried over to later turns.")] | None = None
     previous_response_id: Annotated[Text, Field(max_length=64)] | None = None

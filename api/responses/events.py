@@ -31,7 +31,7 @@ class ResponseEvents:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._output = Output(job)
-        self._next = 0
+        self.next_number = 0
 
     def of(self, event: Event, ended: Job | None = None) -> list[Shown]:
         """What the log's next event is to the stream. `ended` is the row that the last one shows."""
@@ -54,6 +54,6 @@ class ResponseEvents:
         return {"type": kind, "response": response_then(self._job, state)}
 
     def _numbered(self, shown: Shown) -> Shown:
-        number = self._next
-        self._next += 1
+        number = self.next_number
+        self.next_number += 1
         return {"type": shown["type"], "sequence_number": number, **shown}

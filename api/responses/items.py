@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
+import msgspec
 import pydantic
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from api.wire import Text, Wire
 
@@ -52,7 +53,7 @@ class InputVideo(Wire):
 
 
 class InputFile(Wire):
-    """A picture or a video that was uploaded to /v1/files."""
+    """A picture that was uploaded to /v1/files."""
 
     type: Literal["input_file"]
     file_id: Text
@@ -90,6 +91,21 @@ def _without_nulls(value: Any) -> Any:
     return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
 
 
+def _as_texts(output: Any) -> Any:
+    return [{"type": "input_text", "text": output}] if isinstance(output, str) else _without_nulls(output)
+
+
+def _object_text(arguments: str) -> str:
+    try:
+        msgspec.json.decode(arguments, type=dict[str, Any])
+    except msgspec.DecodeError as exc:
+        raise ValueError(f"it must be the text of a JSON object ({exc})") from exc
+    return arguments
+
+
+CallId = Annotated[Text, Field(min_length=1, max_length=64)]
+
+
 class MessageItem(Wire):
     """`content` is a string or a list of parts: `input_…` parts, or, from the assistant, `output_text` and `refusal`.
     `id`, `status` and `phase` come back with an answer and change nothing."""
@@ -102,12 +118,34 @@ class MessageItem(Wire):
     phase: Literal["commentary", "final_answer"] | None = None
 
 
+class FunctionCall(Wire):
+    """What the model called in an earlier turn. `arguments` is the text of a JSON object."""
+
+    type: Literal["function_call"]
+    call_id: CallId
+    name: Annotated[Text, Field(min_length=1, max_length=128)]
+    arguments: Annotated[Text, AfterValidator(_object_text)]
+    id: Text | None = None
+    status: Status | None = None
+
+
+class FunctionCallOutput(Wire):
+    """What the function answered: text, or parts of it."""
+
+    type: Literal["function_call_output"]
+    call_id: CallId
+    output: Annotated[list[InputText], BeforeValidator(_as_texts, json_schema_input_type=str | list[InputText])]
+    id: Text | None = None
+    status: Status | None = None
+
+
 def _typed(item: Any) -> Any:
     item = _without_nulls(item)
     return {"type": "message", **item} if isinstance(item, dict) and "role" in item else item
 
 
-Item = Annotated[MessageItem, BeforeValidator(_typed)]
+Item = MessageItem | FunctionCall | FunctionCallOutput
+WireItem = Annotated[Annotated[Item, Field(discriminator="type")], BeforeValidator(_typed)]
 
 
 def as_items(given: Any) -> Any:

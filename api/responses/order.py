@@ -11,6 +11,7 @@ from api.responses.body import AskedBody, ResponseBody, SchemaFormat, TextConfig
 from api.responses.door import Door
 from api.responses.past import past_of
 from api.responses.turns import Turns, to_turns
+from api.responses.uploads import Uploads
 from api.sampling import sampling_of
 from api.submission import Order, Submission, check_model
 from jobs.job import BatchLine, JobKind, Origin, Priority
@@ -79,7 +80,7 @@ def _conversation(submission: Submission, body: AskedBody, tenant: str) -> tuple
     past = past_of(submission.store, body.previous_response_id, tenant)
     if body.instructions is not None:
         past = (Message(Role.SYSTEM, (TextPart(body.instructions),)), *past)
-    turns = to_turns(body.input, past, submission.limits, submission.blobs.put)
+    turns = to_turns(body.input, past, submission.limits, Uploads(submission.blobs, submission.files, tenant))
     return (*past, *turns.messages), turns
 
 

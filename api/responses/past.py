@@ -4,12 +4,18 @@ So the prompt of the new job begins as that one's prompt and answer, and the wor
 whole conversation: none needs another's row once it is recorded.
 """
 
+from typing import Any
+
+import msgspec
+
 from api.errors import ApiError
 from api.responses.door import door_of
+from api.tool_parser import said
 from jobs.errors import JobNotFound
 from jobs.job import Job, JobKind, JobState
 from jobs.ports import JobStore
 from jobs.request import Message, Role, TextPart
+from jobs.tools import ToolCall
 
 PARAM = "previous_response_id"
 
@@ -25,7 +31,19 @@ def messages_after(job: Job) -> tuple[Message, ...]:
     """What a response leaves for the next turn."""
     asked = job.request.messages
     own = asked[1:] if door_of(job).instructions is not None else asked
-    return (*own, Message(Role.ASSISTANT, (TextPart(job.text),))) if job.text else own
+    answer = said(job)
+    parts = (TextPart(answer.text),) if answer.text else ()
+    # A call that the answer's end has cut was never made.
+    calls = tuple(call for call in answer.calls if _whole(call))
+    return (*own, Message(Role.ASSISTANT, parts, calls)) if parts or calls else own
+
+
+def _whole(call: ToolCall) -> bool:
+    try:
+        msgspec.json.decode(call.arguments, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def _previous(store: JobStore, previous_id: str, tenant: str) -> Job:

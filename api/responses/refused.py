@@ -1,9 +1,9 @@
 """What OpenAI's Responses API has and this service refuses by name, and the values that it refuses nothing with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from api.errors import Unsupported
+from api.errors import ApiError, Unsupported
 
 # Asking for what happens anyway changes nothing.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
@@ -34,8 +34,8 @@ REFUSED: dict[str, str] = {
     "personality": "say in 'instructions' how the model should speak",
 }
 
-INCLUDES = ("message.output_text.logprobs", "message.input_image.image_url")
-_LOGPROBS, _IMAGE_URL = INCLUDES
+LOGPROBS = "message.output_text.logprobs"
+IMAGE_URL = "message.input_image.image_url"
 
 _NOT_INCLUDED: dict[str, str] = {
     "file_search_call.results": "the model searches no files",
@@ -44,6 +44,8 @@ _NOT_INCLUDED: dict[str, str] = {
     "computer_call_output.output.image_url": "the model uses no computer",
     "code_interpreter_call.outputs": "the model runs no code",
     "reasoning.encrypted_content": "the model has no reasoning mode",
+    LOGPROBS: "there are none here; ask for them when you create the response",
+    IMAGE_URL: "there are none here; ask for them where you list the response's input items",
 }
 
 _ITEMS: dict[str, str] = {
@@ -70,7 +72,7 @@ def refuse_unsupported(body: Mapping[str, Any]) -> None:
     _refuse_items(body.get("input"))
     include = body.get("include")
     if isinstance(include, list):
-        refuse_includes([value for value in include if isinstance(value, str)])
+        check_includes([value for value in include if isinstance(value, str)], LOGPROBS)
 
 
 def supported(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,11 +80,16 @@ def supported(body: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in body.items() if value is not None and key not in REFUSED}
 
 
-def refuse_includes(include: list[str]) -> None:
-    """Raises Unsupported for what can never be included here."""
+def check_includes(include: Sequence[str], *known: str) -> None:
+    """Raises ApiError for what cannot be included here; Unsupported when it is OpenAI's."""
     for value in include:
+        if value in known:
+            continue
         if (why := _NOT_INCLUDED.get(value)) is not None:
-            raise Unsupported(f"include: {value}", why)
+            raise Unsupported("include", f"{value!r}: {why}")
+        named = " or ".join(repr(name) for name in known)
+        message = f"Invalid value for 'include': must be {named}, got {value[:100]!r}."
+        raise ApiError(message, param="include", code="invalid_value")
 
 
 def _refuse_items(items: Any) -> None:

@@ -3,54 +3,54 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from api.auth import Asker, Caller, Tenant
 from api.backend import Backend, backend_of
 from api.body import parse_object, read_body
-from api.errors import ApiError, ServerClosing, as_api_error, error_response, of_job
+from api.errors import ApiError, ServerClosing, Unsupported, as_api_error, error_response, of_job
+from api.idempotency import Made, key_of, still_running
 from api.openapi import event_stream, json_body
-from api.query import JOB_ID, known_only, resume_point
+from api.query import known_only, resume_point
 from api.responses.body import ResponseBody, response_body
+from api.responses.include import INCLUDE, includes
 from api.responses.object import response_object
 from api.responses.order import order_of_body
-from api.responses.stored import not_found, stored_response
+from api.responses.refused import LOGPROBS, check_includes
+from api.responses.stored import ResponseId, stored_response
 from api.responses.stream import OPENING, last_number, stream_of
 from api.sse import ClientGone, EventStream, unless_gone
 from jobs.errors import VlmqError
 from jobs.events import log_of
+from jobs.idempotency import IdempotencyKey
 from jobs.job import Job
 
 router = APIRouter(prefix="/v1/responses", tags=["responses"])
 
 
-def _response_id(response_id: str) -> str:
-    """What cannot be an id is not looked for: PostgreSQL takes no U+0000. Raises ApiError (404)."""
-    if JOB_ID.fullmatch(response_id) is None:
-        raise not_found(response_id)
-    return response_id
-
-
-ResponseId = Annotated[str, Depends(_response_id)]
-
-
 @router.post("", summary="Create a response", openapi_extra=json_body(ResponseBody))
 async def create_response(request: Request, caller: Asker) -> Response:
-    """Waited for, as a stream, or with `background: true` at once. The client's leaving cancels the job unless it is
-    one of the background."""
+    """Waited for, as a stream, or with `background: true` at once. The client's leaving cancels the job, but not one in
+    the background or under an `Idempotency-Key`."""
     backend = backend_of(request)
     raw = await read_body(request, backend.settings.max_body_bytes)
-    body, job = await backend.threads.call(_accept, backend, raw, caller)
-    headers = {"x-vlmq-job-id": job.id}
+    key = key_of(request, caller, raw)
+    body, made = await backend.threads.call(_accept, backend, raw, caller, key)
+    job, headers = made.value, {**made.headers, "x-vlmq-job-id": made.value.id}
+    # With a key the client may come back for what it has left.
+    kept = body.background or key is not None
 
     async def cancel() -> None:
-        await backend.threads.call(backend.settling.cancel, job.id)
+        if not kept:
+            await backend.threads.call(backend.settling.cancel, job.id)
 
     if body.stream:
-        return EventStream(OPENING, stream_of(backend, job), headers, on_gone=None if body.background else cancel)
+        return EventStream(OPENING, stream_of(backend, job), headers, on_gone=cancel)
     if body.background:
         return JSONResponse(response_object(job), headers=headers)
+    if made.replayed and not job.state.terminal:
+        raise still_running(job)
     try:
         return await unless_gone(request, _whole(backend, job, headers))
     except ClientGone:
@@ -64,11 +64,15 @@ async def create_response(request: Request, caller: Asker) -> Response:
         return error_response(as_api_error(exc), headers)
 
 
-def _accept(backend: Backend, raw: bytes, caller: Caller) -> tuple[ResponseBody, Job]:
+def _accept(backend: Backend, raw: bytes, caller: Caller, key: IdempotencyKey | None) -> tuple[ResponseBody, Made[Job]]:
     body = response_body(parse_object(raw))
-    job = backend.submission.record(order_of_body(backend.submission, body, caller))
-    backend.metrics.accepted(job.kind, job.model)
-    return body, job
+
+    def make() -> Job:
+        job = backend.submission.record(order_of_body(backend.submission, body, caller), key)
+        backend.metrics.accepted(job.kind, job.model)
+        return job
+
+    return body, backend.once.do(key, lambda job_id: backend.store.get(job_id, caller.tenant), make)
 
 
 async def _whole(backend: Backend, job: Job, headers: Mapping[str, str]) -> Response:
@@ -94,12 +98,18 @@ async def retrieve_response(
     tenant: Tenant,
     stream: bool = False,
     starting_after: Annotated[int | None, Query(ge=0)] = None,
+    include_obfuscation: bool = False,
 ) -> Response:
     """As it is now; or with `stream=true` all its events from sequence 0 on, or those behind `starting_after` (or the
     header `Last-Event-ID`), however the response was created and for as long as it is kept."""
     backend = backend_of(request)
-    known_only(request, "stream", "starting_after")
+    known_only(request, "stream", "starting_after", "include_obfuscation", many=INCLUDE)
+    check_includes(wanted := includes(request), LOGPROBS)
+    if include_obfuscation:
+        raise Unsupported("include_obfuscation", "events are not padded with random characters")
     job = await backend.threads.call(_settled, backend, response_id, tenant)
+    if wanted and job.request.logprobs is None:
+        check_includes(wanted)
     if not stream:
         if starting_after is not None:
             message = "Invalid value for 'starting_after': it is only allowed with 'stream=true'."
