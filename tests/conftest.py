@@ -6,4 +6,5 @@ pytest_plugins = [
     "tests.fixtures.jobs",
     "tests.fixtures.api",
     "tests.fixtures.worker",
+    "tests.fixtures.tensorrt_llm",
 ]

@@ -50,7 +50,6 @@ class LanguageManifest(_Manifest, frozen=True, tag="language"):
     `tiles × tokens_per_tile`, and the table has `max_batch_size` times that."""
 
     quantization: str
-    kv_cache: str
     tensor_parallel: int
     vocab_size: int
     hidden: int
