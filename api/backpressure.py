@@ -1,16 +1,17 @@
 """A full queue refuses work with the time after which it is worth coming back."""
 
+import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from api.errors import ApiError
-from jobs.job import JobState
-from jobs.ports import Depth, JobStore, WorkerStatus
+from api.eta import seconds_for
+from jobs.job import JobState, Priority
+from jobs.ports import Depth, JobStore
 
 FRESH_S = 1.0
-TOKENS_PER_JOB = 128.0
-"""What an answer is taken to cost when only the workers' speed is known."""
 RETRY_AFTER_S = (1, 60)
 """Clients of OpenAI's kind do not come back by themselves after more than 120 s."""
 
@@ -24,18 +25,23 @@ class Backpressure:
         self._lease_s = lease_s
         self._lock = threading.Lock()
         self._read_at = 0.0
-        self._queued: dict[str, int] = {}
+        self._queued: Counter[str] = Counter()
+        self._tokens: Counter[str] = Counter()
 
-    def admit(self, model: str) -> None:
-        """Raises ApiError (429) while `max_queued` jobs of the model wait. Raises StoreUnavailable."""
+    def admit(self, model: str, tokens: int) -> None:
+        """For a job that is estimated to cost so many tokens. Raises ApiError (429) while `max_queued` jobs of the
+        model wait, StoreUnavailable."""
         with self._lock:
             if time.monotonic() - self._read_at > FRESH_S:
-                self._queued = queued_by_model(self._store.depths())
+                depths = self._store.depths()
+                self._queued, self._tokens = queued_by_model(depths), queued_tokens_by_model(depths)
                 self._read_at = time.monotonic()
-            queued = self._queued.get(model, 0)
-            self._queued[model] = queued + 1
+            queued, ahead = self._queued[model], self._tokens[model]
+            if queued < self._max_queued:
+                self._queued[model] += 1
+                self._tokens[model] += tokens
         if queued >= self._max_queued:
-            wait_s = self._retry_after_s(model)
+            wait_s = self._retry_after_s(model, ahead)
             raise ApiError(
                 f"{queued} jobs wait for the model {model!r}, the limit is {self._max_queued}; retry after {wait_s} s.",
                 status=429,
@@ -44,23 +50,26 @@ class Backpressure:
                 headers={"retry-after": str(wait_s)},
             )
 
-    def _retry_after_s(self, model: str) -> int:
-        speed = tokens_per_s(model, self._store.workers(self._lease_s))
+    def _retry_after_s(self, model: str, tokens: int) -> int:
         least, most = RETRY_AFTER_S
         # A tenth of the line must have moved on before asking again makes sense.
-        wait_s = self._max_queued / 10 * TOKENS_PER_JOB / speed if speed > 0 else float(most)
-        return int(min(max(wait_s, least), most))
+        wait_s = seconds_for(tokens / 10, model, self._store.workers(self._lease_s))
+        return math.ceil(min(max(most if wait_s is None else wait_s, least), most))
 
 
-def queued_by_model(depths: Sequence[Depth]) -> dict[str, int]:
-    queued: dict[str, int] = {}
+def queued_by_model(depths: Sequence[Depth]) -> Counter[str]:
+    """Waiting jobs without those of batches, which are as many as batches may have lines."""
+    queued: Counter[str] = Counter()
     for depth in depths:
         if depth.state is JobState.QUEUED:
-            queued[depth.model] = queued.get(depth.model, 0) + depth.count
+            queued[depth.model] += depth.count - depth.in_batches
     return queued
 
 
-def tokens_per_s(model: str, workers: Sequence[WorkerStatus]) -> float:
-    """The measured speed of the model's living workers together, 0 when none has told."""
-    speeds = (w.record.stats.get("tokens_per_s", 0.0) for w in workers if w.alive and w.record.model == model)
-    return sum(float(speed) for speed in speeds if isinstance(speed, int | float))
+def queued_tokens_by_model(depths: Sequence[Depth]) -> Counter[str]:
+    """What waits in the lanes that go before batches."""
+    tokens: Counter[str] = Counter()
+    for depth in depths:
+        if depth.state is JobState.QUEUED and depth.priority is not Priority.BATCH:
+            tokens[depth.model] += depth.tokens
+    return tokens

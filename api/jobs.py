@@ -12,6 +12,7 @@ from api.auth import Asker, Caller, Tenant
 from api.backend import Backend, backend_of
 from api.body import parse_object, read_body
 from api.errors import ApiError, ServerClosing
+from api.eta import Wait, wait_of
 from api.idempotency import Made, key_of
 from api.job_object import DeletedJob, JobList, JobObject, event_name, event_object, job_list, job_object
 from api.openapi import event_stream, json_body
@@ -44,7 +45,7 @@ def _submit(backend: Backend, raw: bytes, caller: Caller, key: IdempotencyKey | 
     def make() -> JobObject:
         job = backend.submission.submit(validate(JobBody, parse_object(raw)), JobKind.JOB, caller, idempotency=key)
         backend.metrics.accepted(job.kind, job.model)
-        return job_object(job, _ahead(backend, job), attempts=[])
+        return job_object(job, _wait(backend, job), attempts=[])
 
     return backend.once.do(key, lambda job_id: _read(backend, job_id, caller.tenant), make)
 
@@ -96,12 +97,11 @@ def _read(backend: Backend, job_id: str, tenant: str) -> JobObject:
 
 
 def _shown(backend: Backend, job: Job) -> JobObject:
-    return job_object(job, _ahead(backend, job), backend.store.attempts(job.id))
+    return job_object(job, _wait(backend, job), backend.store.attempts(job.id))
 
 
-def _ahead(backend: Backend, job: Job) -> int | None:
-    place = backend.store.queue_place(job) if job.state is JobState.QUEUED else None
-    return None if place is None else place.jobs
+def _wait(backend: Backend, job: Job) -> Wait | None:
+    return wait_of(job, backend.store, backend.services.lease_s)
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job")

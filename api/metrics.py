@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from api.backpressure import tokens_per_s
+from api.eta import speed_of
 from jobs.job import JobKind
 from jobs.ports import Depth, WorkerStatus
 
@@ -66,7 +66,7 @@ class Metrics:
         for model in models:
             alive = [worker for worker in workers if worker.alive and worker.record.model == model]
             self._workers.labels(model).set(len(alive))
-            self._speed.labels(model).set(tokens_per_s(model, alive))
+            self._speed.labels(model).set(speed_of(model, alive, "tokens_per_s"))
 
 
 @router.get("/metrics", response_class=Response, summary="Prometheus metrics", tags=["operation"])

@@ -10,6 +10,7 @@ from api.backpressure import Backpressure
 from api.conversation import Limits, to_messages
 from api.deadline import to_instant
 from api.errors import ApiError
+from api.cost import cost_of
 from api.limits import refusal
 from api.response_format import to_json_format
 from api.sampling import sampling_of
@@ -89,7 +90,7 @@ class Submission:
         """Records a job, under a key if there is one, and rings for it. Raises ApiError for a full queue,
         a limit of the caller's key, IdempotencyKeyTaken, StoreUnavailable. An ill broker is no reason: the sweeper
         rings later."""
-        self.backpressure.admit(order.model)
+        self.backpressure.admit(order.model, cost_of(order.request))
         job = self._insert(self.new_job(order), order.caller, idempotency)
         log.info("accepted %s", job.id, extra={"action": "job.accepted", "job_id": job.id, "end_user": order.end_user})
         self.ring(job)
@@ -131,6 +132,7 @@ class Submission:
             raise ApiError(message, param="n", code="invalid_value")
 
     def ring(self, job: Job) -> None:
+            cost=cost_of(order.request),
         """Tells the workers; without an answer from the broker the sweeper does it later."""
         self.queue.ring(job.model, job.id)
 

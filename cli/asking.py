@@ -1,5 +1,6 @@
 """`vlmq ask` and `vlmq submit`: a question as a job; ask waits for the answer and shows it as it comes."""
 
+import math
 import queue
 import sys
 import threading
@@ -148,7 +149,16 @@ def _show_waiting(client: Client, job_id: str, answer: Answer, status: Status) -
     job = client.job(job_id)
     position = job.get("queue_position")
     if job["status"] == "queued" and position is not None:
-        status.update(f"queued, {position} before it …" if position else "queued, next in line …")
+        status.update(waiting(position, job.get("eta_s")))
+
+
+def waiting(position: int, eta_s: float | None) -> str:
+    """How long it takes until the job begins."""
+    ahead = "next in line" if position == 0 else f"{position} job{'s' * (position > 1)} ahead"
+    if eta_s is None:
+        return f"waiting: {ahead} …"
+    about = f"{math.ceil(eta_s)} s" if eta_s < 120 else f"{math.ceil(eta_s / 60)} min"
+    return f"waiting: {ahead}, about {about} …"
 
 
 def conclude(job: Json, answer: Answer) -> None:

@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 
 from cli import server
+from cli.asking import waiting
 from cli.client import Client, Json
 from cli.errors import CommandError
 from cli.terminal import console, printable
@@ -108,7 +109,7 @@ def show(job: Json) -> None:
     """One job: status, timeline, attempts, answer."""
     console.print(f"[bold]{job['id']}[/bold]  {_coloured(job['status'])}  {job['model']}  {job['priority']}")
     if job["queue_position"] is not None:
-        console.print(f"  before it  {job['queue_position']} jobs")
+        console.print(f"  {waiting(job['queue_position'], job['eta_s'])}")
     if job["error"]:
         console.print(f"  error      {job['error']['code']}: {escape(job['error']['message'])}")
     if job["usage"]:

@@ -64,13 +64,14 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How many jobs of a model wait or run in one lane, how many tokens they are estimated to cost together, and since
-    when the oldest of them waits."""
+    """How many jobs of a model wait or run in one lane, how many of these are lines of batches, how many tokens all are
+    estimated to cost together, and since when the oldest of them waits."""
 
     model: str
     priority: Priority
     state: JobState
     count: int
+    in_batches: int
     tokens: int
     oldest_queued_at: datetime
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class QueuePlace:
-    """What goes before a job; `tokens` is what those jobs are estimated to cost."""
+    """What goes before a job: so many jobs, estimated to cost so many tokens; and `until_free`, how many tokens are
+    served until one of the jobs that run has ended."""
 
     jobs: int
     tokens: int
+    until_free: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Waiting:
 
 def place_of(mine: Waiting, others: Sequence[Waiting], higher: QueuePlace) -> QueuePlace:
     """`mine` counts the tenant's own jobs ahead of the one in question, `others` all that other tenants have in its
-    lane, `higher` all that waits in higher lanes. Each other tenant is served until its counter has reached the value
+    lane, `higher` what goes before all of these. Each other tenant is served until its counter has reached the value
     that the job's own tenant will have when its turn comes."""
     jobs, tokens = higher.jobs + mine.jobs, higher.tokens + mine.tokens
     turn = mine.virtual + mine.tokens / mine.weight
@@ -34,7 +36,7 @@ def place_of(mine: Waiting, others: Sequence[Waiting], higher: QueuePlace) -> Qu
         served = _served(other, turn, wins_ties=other.tenant < mine.tenant)
         jobs += served
         tokens += served * other.tokens // max(other.jobs, 1)
-    return QueuePlace(jobs, tokens)
+    return QueuePlace(jobs, tokens, higher.until_free)
 
 
 def _served(other: Waiting, turn: float, wins_ties: bool) -> int:

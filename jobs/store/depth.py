@@ -19,7 +19,9 @@ _PLACE = text("""
         UNION ALL SELECT tenant, NULL FROM this
     ), counted AS (SELECT tenant, count(cost) AS jobs, coalesce(sum(cost), 0) AS tokens FROM waiting GROUP BY tenant)
     SELECT counted.*, counted.tenant IS NOT DISTINCT FROM this.tenant AS mine,
-           coalesce(share.virtual, 0) AS virtual, coalesce(tenants.weight, 1) AS weight
+           coalesce(share.virtual, 0) AS virtual, coalesce(tenants.weight, 1) AS weight,
+           (SELECT coalesce(avg(cost), 0)::int FROM jobs
+            WHERE state = 'in_progress' AND model = this.model) AS until_free
     FROM this CROSS JOIN counted
     LEFT JOIN queue_shares AS share
       ON (share.model, share.priority, share.tenant) = (this.model, this.priority, counted.tenant)
@@ -29,27 +31,28 @@ _PLACE = text("""
 def queue_place(connection: Connection, job_id: str) -> QueuePlace | None:
     rows = connection.execute(_PLACE, {"id": job_id}).all()
     waiting = [Waiting(row.tenant, row.jobs, row.tokens, row.virtual, row.weight) for row in rows if row.tenant]
-    higher = (
-        sum((row.jobs for row in rows if not row.tenant), 0),
-        sum((row.tokens for row in rows if not row.tenant), 0),
-    )
     mine = [row.tenant for row in rows if row.mine]
     if not mine:
         return None
+    higher = QueuePlace(
+        sum(row.jobs for row in rows if not row.tenant),
+        sum(row.tokens for row in rows if not row.tenant),
+        rows[0].until_free,
+    )
     others = [each for each in waiting if each.tenant != mine[0]]
     (own,) = (each for each in waiting if each.tenant == mine[0])
-    return place_of(own, others, QueuePlace(*higher))
+    return place_of(own, others, higher)
 
 
 def depths(connection: Connection) -> list[Depth]:
     lane = (jobs.c.model, jobs.c.priority, jobs.c.state)
     rows = connection.execute(
-        select(*lane, func.count(), func.sum(jobs.c.cost), func.min(jobs.c.queued_at))
+        select(*lane, func.count(), func.count(jobs.c.batch_id), func.sum(jobs.c.cost), func.min(jobs.c.queued_at))
         .where(jobs.c.state.in_([JobState.QUEUED, JobState.IN_PROGRESS]))
         .group_by(*lane)
         .order_by(*lane)
     )
     return [
-        Depth(model, Priority(priority), JobState(state), count=count, tokens=tokens, oldest_queued_at=oldest)
-        for model, priority, state, count, tokens, oldest in rows
+        Depth(model, Priority(priority), JobState(state), count, in_batches, tokens, oldest)
+        for model, priority, state, count, in_batches, tokens, oldest in rows
     ]

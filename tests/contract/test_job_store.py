@@ -206,7 +206,7 @@ def test_queue_place_counts_what_goes_first(store: JobStore) -> None:
     places = [store.queue_place(job) for job in (urgent, first, second)]
     assert places == [QueuePlace(0, 0), QueuePlace(1, 5), QueuePlace(2, 15)]
     assert store.queue_place(claimed(store)) is None
-    assert store.queue_place(second) == QueuePlace(1, 10)
+    assert store.queue_place(second) == QueuePlace(1, 10, until_free=5)
 
 
 def test_depths_count_waiting_and_running_jobs_by_lane(store: JobStore) -> None:

@@ -131,8 +131,12 @@ class FakeJobStore:
             return place_of(
                 self._waiting(job, job.tenant, own),
                 [self._waiting(job, name, [o for o in lane if o.tenant == name]) for name in others],
-                QueuePlace(len(higher), sum(other.cost for other in higher)),
+                QueuePlace(len(higher), sum(other.cost for other in higher), self._until_free(job.model)),
             )
+
+    def _until_free(self, model: str) -> int:
+        running = [j.cost for j in self._jobs.values() if j.model == model and j.state == JobState.IN_PROGRESS]
+        return round(sum(running) / len(running)) if running else 0
 
     def _waiting(self, job: Job, tenant: str, theirs: list[Job]) -> Waiting:
         virtual = self._shares[job.model, job.priority, tenant]
@@ -146,7 +150,9 @@ class FakeJobStore:
                     lanes.setdefault((job.model, job.priority, job.state), []).append(job)
             return [
                 Depth(
-                    *(model, some[0].priority, state, len(some), sum(job.cost for job in some)),
+                    *(model, some[0].priority, state, len(some)),
+                    sum(job.origin.batch is not None for job in some),
+                    sum(job.cost for job in some),
                     min(job.timeline.queued_at for job in some),
                 )
                 for (model, _, state), some in sorted(lanes.items())

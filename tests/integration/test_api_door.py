@@ -1,6 +1,7 @@
 """What every request meets at the door: bad input, keys, ids, limits, health, metrics, the document."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import pytest
 
 from cli.services import Services
 from jobs.database import Database
+from jobs.job import BatchLine, Origin, Priority
 from jobs.keys import PostgresApiKeys
 from tests.fixtures.api import MODEL, ServedApi, served
+from tests.fixtures.jobs import new_job
 from tests.fixtures.services import fresh_database, fresh_prefix, settings_for
 
 pytestmark = pytest.mark.integration
@@ -214,11 +217,17 @@ def test_full_queue_answers_429_with_a_time_to_come_back(services: Services, tmp
         served(settings_for(database_url, services.redis_url, fresh_prefix(), tmp_path), max_queued=2) as api,
         api.client() as http,
     ):
+        api.worker.stats["served_per_s"] = 10.0
         api.worker.heartbeat()
-        assert [http.post("/v1/jobs", json=BODY).status_code for _ in range(2)] == [201, 201]
+        line = BatchLine("batch_1", 1)
+        api.worker.store.insert(new_job(model=MODEL, priority=Priority.BATCH, origin=Origin(batch=line), cost=9000))
+        made = [http.post("/v1/jobs", json=BODY) for _ in range(2)]
+        assert [answer.status_code for answer in made] == [201, 201]
         answer = http.post("/v1/jobs", json=BODY)
         assert refused(answer, 429)["code"] == "queue_full"
-        assert 1 <= int(answer.headers["retry-after"]) <= 60
+        # A tenth of what waits, lines of batches aside, at the workers' speed.
+        tokens = sum(api.worker.store.get(answer.json()["id"]).cost for answer in made)
+        assert int(answer.headers["retry-after"]) == math.ceil(tokens / 10 / 10.0)
 
 
 def test_dead_database_answers_503_and_dead_redis_loses_no_job(private_services: Services, tmp_path: Path) -> None:

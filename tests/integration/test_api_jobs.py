@@ -5,14 +5,17 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from cli.services import Services
 from jobs.events import log_of
 from jobs.job import AttemptEnd, FinishReason, JobError, JobState, Outcome
-from tests.fixtures.api import MODEL, ServedApi, tokens_of
+from tests.fixtures.api import MODEL, ServedApi, served, tokens_of
+from tests.fixtures.services import fresh_database, fresh_prefix, settings_for
 
 pytestmark = pytest.mark.integration
 
@@ -94,6 +97,25 @@ def test_waiting_jobs_show_how_many_go_before_them(api: ServedApi, http: httpx2.
     assert [http.get(f"/v1/jobs/{job_id}").json()["queue_position"] for job_id in ids] == [1, 2, 3]
     for job_id in [*ids, urgent["id"]]:
         http.post(f"/v1/jobs/{job_id}/cancel")
+
+
+def test_waiting_jobs_say_when_they_begin_once_a_worker_has_told_its_speed(services: Services, tmp_path: Path) -> None:
+    with (
+        fresh_database(services) as database_url,
+        served(settings_for(database_url, services.redis_url, fresh_prefix(), tmp_path)) as api,
+        api.client() as http,
+    ):
+        first, last = submit(http, max_tokens=100), submit(http, max_tokens=100)
+        assert (first["queue_position"], first["eta_s"], last["eta_s"]) == (0, None, None)
+        api.worker.heartbeat()
+        cost = api.worker.store.get(first["id"]).cost
+        assert cost > 100
+        shown = http.get(f"/v1/jobs/{last['id']}").json()
+        assert (shown["queue_position"], shown["eta_s"]) == (1, round(cost / 200, 1))
+        api.worker.claim(first["id"])
+        running, waiting = (http.get(f"/v1/jobs/{job['id']}").json() for job in (first, last))
+        assert (running["queue_position"], running["eta_s"]) == (None, None)
+        assert (waiting["queue_position"], waiting["eta_s"]) == (0, round(cost / 200, 1))
 
 
 def test_long_poll_answers_when_the_job_ends(api: ServedApi, http: httpx2.Client) -> None:

@@ -103,8 +103,8 @@ class TokenOutput(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EngineStats(msgspec.Struct, frozen=True):
-    """A snapshot; counters count from the engine's start. `steps_by_batch` maps a decode batch size to how many
-    steps ran with it."""
+    """A snapshot; counters count from the engine's start. `tokens_per_s` are generated, `served_per_s` those and the
+    prompts' together. `steps_by_batch` maps a decode batch size to how many steps ran with it."""
 
     waiting: int
     running: int
@@ -120,3 +120,4 @@ class EngineStats(msgspec.Struct, frozen=True):
     tiles_reused: int
     tokens_per_s: float
     steps_by_batch: dict[int, int]
+    served_per_s: float = 0.0

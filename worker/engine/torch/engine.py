@@ -106,6 +106,7 @@ class TorchEngine:
             tiles_reused=self._encoder.tiles_reused,
             tokens_per_s=counters.tokens_per_s(),
             steps_by_batch=dict(sorted(counters.steps_by_batch.items())),
+            served_per_s=counters.served_per_s(),
         )
 
     def check_integrity(self) -> None:
