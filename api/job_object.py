@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from api.completion import logprobs_object, usage_object
+from api.eta import Wait
 from jobs.events import Delta, Ended, Event, Queued, Started
 from jobs.job import Attempt, Job, JobError, Timeline
 
@@ -50,8 +51,9 @@ class ChoiceObject(BaseModel):
 
 class JobObject(BaseModel):
     """`output` and `logprobs` are the answer so far: the first choice's; with `n` above 1 `choices` has them all, and
-    is null otherwise. `finish_reason` is `length` when any choice was cut. `queue_position` is how many jobs go before
-    it; null when it does not wait, and in lists. `attempts` is null in lists."""
+    is null otherwise. `finish_reason` is `length` when any choice was cut. `queue_position` is how many jobs are
+    estimated to go before it, and `eta_s` in how many seconds it begins; both are null when it does not wait and in
+    lists, `eta_s` also while no speed is known. `attempts` is null in lists."""
 
     id: str
     object: str
@@ -59,6 +61,7 @@ class JobObject(BaseModel):
     model: str
     created_at: int
     queue_position: int | None
+    eta_s: float | None
     priority: str
     deadline: float | None
     metadata: dict[str, str]
@@ -86,14 +89,15 @@ class DeletedJob(BaseModel):
     deleted: bool
 
 
-def job_object(job: Job, queue_position: int | None = None, attempts: Sequence[Attempt] | None = None) -> JobObject:
+def job_object(job: Job, wait: Wait | None = None, attempts: Sequence[Attempt] | None = None) -> JobObject:
     return JobObject(
         id=job.id,
         object="job",
         status=job.state.value,
         model=job.model,
         created_at=int(job.timeline.queued_at.timestamp()),
-        queue_position=queue_position,
+        queue_position=wait.jobs if wait else None,
+        eta_s=wait.eta_s if wait else None,
         priority=job.priority.name.lower(),
         deadline=_unix(job.deadline),
         metadata=job.metadata,
