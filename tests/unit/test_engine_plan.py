@@ -1,6 +1,7 @@
 """What an engine will be and what memory it takes: sizes and numbers worked out by hand from the published configs."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,10 @@ from tools.tiny_model import MODELS
 from worker.engine.config import DecoderConfig, InternVLConfig, Layout, TilingConfig, VisionConfig
 
 pytestmark = pytest.mark.unit
+
+PAGE = Path("docs/tensorrt-llm.md")
+GIB = 1 << 30
+GPUS = (24, 48, 80, 141)
 
 
 def _config(model: str) -> InternVLConfig:
@@ -118,6 +123,22 @@ def test_report_says_what_fits_on_a_gpu_and_what_does_not() -> None:
     fits = {line.split("GPUs of ")[1].split(" GiB")[0]: line.split("  ")[-1] for line in lines if "GPUs of" in line}
     assert fits["24"].strip() == "does not fit"
     assert fits["80"].strip().endswith("tokens")
+
+
+def test_memory_table_of_the_documentation_is_current() -> None:
+    rows = [line.strip("| ").split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| InternVL")]
+    assert [row[0] for row in rows] == list(MODELS)
+    for name, weights, int8, table, step, cache, *tokens in rows:
+        whole, small = memory_of(_plan(name)), memory_of(_plan(name, quantization=Quantization.INT8))
+        assert (weights, int8) == (f"{whole.weights / GIB:.1f}", f"{small.weights / GIB:.1f}"), name
+        assert (table, step) == (f"{whole.table / GIB:.2f}", f"{whole.work / GIB:.1f}"), name
+        assert cache == f"{1000 * whole.cache_per_token / (1 << 20):.0f}", name
+        assert tokens == [_cell(*(each.cache_tokens(gpu * GIB) for each in (whole, small))) for gpu in GPUS], name
+
+
+def _cell(whole: int, small: int) -> str:
+    words = [f"{tokens:,}" if tokens else "–" for tokens in (whole, small)]
+    return words[0] if words[0] == words[1] else " / ".join(words)
 
 
 @pytest.mark.parametrize(
