@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from api.auth import Caller
 from api.backpressure import Backpressure
 from api.conversation import Limits, to_messages
+from api.cost import cost_of
 from api.deadline import to_instant
 from api.errors import ApiError
-from api.cost import cost_of
 from api.limits import refusal
 from api.response_format import to_json_format
 from api.sampling import sampling_of
@@ -120,6 +120,7 @@ class Submission:
             deadline=order.deadline,
             max_attempts=self.max_attempts,
             origin=replace(order.origin, key_id=order.caller.key_id),
+            cost=cost_of(order.request),
         )
 
     def request_of(self, body: WorkBody) -> ChatRequest:
@@ -132,7 +133,6 @@ class Submission:
             raise ApiError(message, param="n", code="invalid_value")
 
     def ring(self, job: Job) -> None:
-            cost=cost_of(order.request),
         """Tells the workers; without an answer from the broker the sweeper does it later."""
         self.queue.ring(job.model, job.id)
 
