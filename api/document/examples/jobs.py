@@ -12,6 +12,7 @@ QUEUED: dict[str, Any] = {
     "model": MODEL,
     "created_at": 1795303200,
     "queue_position": 0,
+    "eta_s": 1.5,
     "priority": "background",
     "deadline": None,
     "metadata": {"shelf": "7"},
@@ -33,6 +34,7 @@ QUEUED: dict[str, Any] = {
 COMPLETED = QUEUED | {
     "status": "completed",
     "queue_position": None,
+    "eta_s": None,
     "output": "There is a large red circle.",
     "usage": {
         "prompt_tokens": 281,
@@ -60,7 +62,7 @@ COMPLETED = QUEUED | {
         }
     ],
 }
-CANCELLED = QUEUED | {"status": "cancelled", "queue_position": None}
+CANCELLED = QUEUED | {"status": "cancelled", "queue_position": None, "eta_s": None}
 EVENTS = f"""id: 0
 event: job.queued
 data: {{"type":"job.queued","sequence":0,"job_id":"{ID}"}}
