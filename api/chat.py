@@ -12,11 +12,13 @@ from api.body import parse_object, read_body
 from api.completion import Chunks, completion_object
 from api.errors import NO_RETRY, ApiError, ServerClosing, as_api_error, error_body, error_response, of_job
 from api.follower import Follower, Sequenced
+from api.idempotency import Made, key_of, still_running
 from api.openapi import json_body
 from api.schema import ChatBody, validate
 from api.sse import DONE, KEEP_ALIVE, ClientGone, EventStream, data_event, unless_gone
 from jobs.errors import VlmqError
 from jobs.events import Delta, log_of
+from jobs.idempotency import IdempotencyKey
 from jobs.job import Job, JobKind, JobState, Origin
 
 router = APIRouter(tags=["chat"])
@@ -24,14 +26,20 @@ router = APIRouter(tags=["chat"])
 
 @router.post("/v1/chat/completions", summary="Create a chat completion", openapi_extra=json_body(ChatBody))
 async def create_chat_completion(request: Request, caller: Asker) -> Response:
-    """OpenAI's chat completion, plain or with `stream: true`. The client's leaving cancels the job."""
+    """OpenAI's chat completion, plain or with `stream: true`. The client's leaving cancels the job, but not under an
+    `Idempotency-Key`."""
     backend = backend_of(request)
     raw = await read_body(request, backend.settings.max_body_bytes)
-    body, job = await backend.threads.call(_accept, backend, raw, caller)
-    headers = {"x-vlmq-job-id": job.id}
+    key = key_of(request, caller, raw)
+    body, made = await backend.threads.call(_accept, backend, raw, caller, key)
+    job, headers = made.value, {**made.headers, "x-vlmq-job-id": made.value.id}
+    if made.replayed and not body.stream and not job.state.terminal:
+        raise still_running(job)
 
     async def cancel() -> None:
-        await backend.threads.call(backend.settling.cancel, job.id)
+        # With a key the client may come back for what it has left.
+        if key is None:
+            await backend.threads.call(backend.settling.cancel, job.id)
 
     try:
         if not body.stream:
@@ -51,12 +59,16 @@ async def create_chat_completion(request: Request, caller: Asker) -> Response:
         return error_response(as_api_error(exc), headers)
 
 
-def _accept(backend: Backend, raw: bytes, caller: Caller) -> tuple[ChatBody, Job]:
+def _accept(backend: Backend, raw: bytes, caller: Caller, key: IdempotencyKey | None) -> tuple[ChatBody, Made[Job]]:
     body = validate(ChatBody, parse_object(raw))
-    origin = Origin(background=False, stored=False)
-    job = backend.submission.submit(body, JobKind.CHAT_COMPLETION, caller, origin)
-    backend.metrics.accepted(job.kind, job.model)
-    return body, job
+
+    def make() -> Job:
+        origin = Origin(background=False, stored=False)
+        job = backend.submission.submit(body, JobKind.CHAT_COMPLETION, caller, origin, key)
+        backend.metrics.accepted(job.kind, job.model)
+        return job
+
+    return body, backend.once.do(key, lambda job_id: backend.store.get(job_id, caller.tenant), make)
 
 
 async def _whole(backend: Backend, job: Job, headers: dict[str, str]) -> Response:
