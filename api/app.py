@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import chat, errors, files, health, jobs, metrics, models, openapi, tokenize
+from api import batches, chat, errors, files, health, jobs, metrics, models, openapi, tokenize
 from api.backend import connect
 from api.edge import Edge
 from api.metrics import Metrics
@@ -35,7 +35,7 @@ def create_app(settings: ApiSettings, services: ServiceSettings) -> FastAPI:
         redoc_url=None,
     )
     errors.install(app)
-    for part in (chat, responses, response_inputs, jobs, files, tokenize, models, health, metrics):
+    for part in (chat, responses, response_inputs, jobs, files, batches, tokenize, models, health, metrics):
         app.include_router(part.router)
     openapi.install(app)
     app.add_middleware(Edge, metrics=measure)

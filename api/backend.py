@@ -21,6 +21,7 @@ from api.streams import StreamReader
 from api.submission import Submission
 from api.threads import Threads
 from jobs import connect as connecting
+from jobs.batch_store import PostgresBatchStore
 from jobs.counting import RedisCounting
 from jobs.database import Database
 from jobs.events import Event
@@ -39,6 +40,7 @@ class Backend:
     events: EventLog
     blobs: Blobs
     files: FileStore
+    batches: PostgresBatchStore
     submission: Submission
     once: Once
     settling: Settling
@@ -79,6 +81,7 @@ async def connect(settings: ApiSettings, services: ServiceSettings, metrics: Met
             events=events,
             blobs=submission.blobs,
             files=submission.files,
+            batches=connecting.batch_store(database),
             submission=submission,
             once=Once(connecting.idempotency_keys(database)),
             settling=settling,

@@ -40,6 +40,7 @@ class ApiSettings(FileSettings):
     )
     stream_buffer: int = Field(default=1024, ge=1, description="Events held for one slow reader.")
     store_threads: int = Field(default=16, ge=1, description="Threads that talk to database, Redis and blobs.")
+    batch_poll_s: float = Field(default=1.0, gt=0, description="How often the batch process looks for what to do.")
     file_threads: int = Field(default=8, ge=1, description="Threads that read and write files.")
     count_threads: int = Field(default=4, ge=1, description="Requests to /v1/tokenize that are answered at once.")
     count_timeout_s: float = Field(

@@ -7,6 +7,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from jobs.batch_store import PostgresBatchStore
 from jobs.blobs import FolderBlobs, FsspecBlobs
 from jobs.control import RedisControl
 from jobs.counting import RedisCounting
@@ -52,6 +53,10 @@ def key_usage(database: Database) -> PostgresKeyUsage:
 
 def tenants(database: Database) -> PostgresTenants:
     return PostgresTenants(database)
+
+
+def batch_store(database: Database) -> PostgresBatchStore:
+    return PostgresBatchStore(database)
 
 
 def redis_client(settings: ServiceSettings, timeout_s: float = 3.0) -> redis.Redis:

@@ -14,6 +14,7 @@ from jobs.database import Database
 from jobs.tables import leaders
 
 MAINTENANCE = "maintenance"
+BATCHES = "batches"
 
 
 class Leadership:
