@@ -20,6 +20,7 @@ from api.settling import Settling
 from api.streams import StreamReader
 from api.submission import Submission
 from api.threads import Threads
+from api.tool_use import ToolLimits
 from jobs import connect as connecting
 from jobs.batch_store import PostgresBatchStore
 from jobs.counting import RedisCounting
@@ -30,6 +31,8 @@ from jobs.limits import KeyUsage
 from jobs.ports import Blobs, EventLog, JobStore, Queue
 from jobs.settings import ServiceSettings
 from jobs.store import PostgresJobStore
+from jobs.tool_format import tool_format_of
+from jobs.tools import ToolFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +123,17 @@ def submission_of(settings: ApiSettings, services: ServiceSettings, database: Da
             max_video_segments=settings.max_video_segments,
             max_text_chars=settings.max_text_chars,
             media=MediaLimits(settings.max_image_bytes, settings.max_video_bytes, settings.image_schemes),
+            tools=ToolLimits(_tool_formats(services.models), settings.max_tools, settings.max_tool_bytes),
         ),
         max_deadline_s=settings.max_deadline_s,
         max_attempts=services.max_attempts,
         max_choices=settings.max_choices,
     )
+
+
+def _tool_formats(models: Sequence[str]) -> dict[str, ToolFormat]:
+    """Of those that can call. Raises SettingsError."""
+    return {model: format for model in models if (format := tool_format_of(model)) is not None}
 
 
 def reader_client(url: str) -> Redis:

@@ -9,7 +9,8 @@ from fastapi.responses import JSONResponse, Response
 from api.auth import Asker, Caller
 from api.backend import Backend, backend_of
 from api.body import parse_object, read_body
-from api.completion import Chunks, completion_object
+from api.chunks import Chunks
+from api.completion import completion_object
 from api.errors import NO_RETRY, ApiError, ServerClosing, as_api_error, error_body, error_response, of_job
 from api.follower import Follower, Sequenced
 from api.idempotency import Made, key_of, still_running

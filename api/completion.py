@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from api.tool_calls import Said
+from api.tool_parser import said
 from jobs.job import FinishReason, Job, Token, Usage
 
 
@@ -53,8 +55,31 @@ def finish_reasons(job: Job) -> list[str]:
     return [reason.value for reason in known]
 
 
+def tool_calls_object(answer: Said) -> list[dict[str, Any]]:
+    return [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in answer.calls
+    ]
+
+
+def message_object(answer: Said) -> dict[str, Any]:
+    """`content` is null where the model only called."""
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
+    if answer.calls:
+        message["content"] = answer.text or None
+        message["tool_calls"] = tool_calls_object(answer)
+    return message
+
+
+def finish_reason_of(reason: str, called: bool) -> str:
+    """An answer that ended by itself and called something ended in order to call."""
+    return "tool_calls" if called and reason == FinishReason.STOP else reason
+
+
 def completion_object(job: Job) -> dict[str, Any]:
     """The answer of a job that is completed or incomplete."""
+    reasons = finish_reasons(job)
+    answers = [said(job, choice) for choice in range(len(reasons))]
     return {
         "id": job.id,
         "object": "chat.completion",
@@ -63,61 +88,12 @@ def completion_object(job: Job) -> dict[str, Any]:
         "choices": [
             {
                 "index": choice,
-                "message": {"role": "assistant", "content": job.text_of(choice), "refusal": None},
+                "message": message_object(answer),
                 "logprobs": None if job.request.logprobs is None else logprobs_object(job.tokens_of(choice)),
-                "finish_reason": reason,
+                "finish_reason": finish_reason_of(reasons[choice], bool(answer.calls)),
             }
-            for choice, reason in enumerate(finish_reasons(job))
+            for choice, answer in enumerate(answers)
         ],
         "usage": usage_object(job.usage),
         "service_tier": "default",
     }
-
-
-class Chunks:
-    """The chunks of one job's stream; all carry the same head."""
-
-    def __init__(self, job: Job, include_usage: bool) -> None:
-        self._choices = job.request.n
-        self._logprobs = job.request.logprobs is not None
-        self._include_usage = include_usage
-        self._head: dict[str, Any] = {
-            "id": job.id,
-            "object": "chat.completion.chunk",
-            "created": int(job.timeline.queued_at.timestamp()),
-            "model": job.model,
-            "service_tier": "default",
-        }
-
-    def roles(self) -> list[dict[str, Any]]:
-        """What each choice begins with."""
-        return [self._chunk(choice, {"role": "assistant", "content": ""}) for choice in range(self._choices)]
-
-    def contents(self, tokens: Sequence[Token]) -> list[dict[str, Any]]:
-        """One chunk for each choice that has something to show."""
-        shown = [token for token in tokens if token.text or token.logprob is not None]
-        own = ([token for token in shown if token.choice == choice] for choice in range(self._choices))
-        return [self._content(choice, tokens) for choice, tokens in enumerate(own) if tokens]
-
-    def finishes(self, job: Job) -> list[dict[str, Any]]:
-        """What each choice ends with."""
-        reasons = enumerate(finish_reasons(job))
-        return [self._chunk(choice, {}, finish_reason=reason) for choice, reason in reasons]
-
-    def _content(self, choice: int, tokens: Sequence[Token]) -> dict[str, Any]:
-        logprobs = logprobs_object(tokens) if self._logprobs else None
-        return self._chunk(choice, {"content": "".join(token.text for token in tokens)}, logprobs)
-
-    def usage(self, usage: Usage | None) -> dict[str, Any]:
-        return {**self._head, "choices": [], "usage": usage_object(usage)}
-
-    def _chunk(
-        self,
-        choice: int,
-        delta: dict[str, Any],
-        logprobs: dict[str, Any] | None = None,
-        finish_reason: str | None = None,
-    ) -> dict[str, Any]:
-        shown = {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-        chunk = {**self._head, "choices": [shown]}
-        return {**chunk, "usage": None} if self._include_usage else chunk

@@ -5,8 +5,18 @@ from dataclasses import dataclass
 
 from api.errors import ApiError
 from api.media import MediaKind, MediaLimits, admit
-from api.schema import ChatMessage, Content, ImageContent, TextContent, VideoContent
+from api.schema import (
+    AssistantMessage,
+    ChatMessage,
+    Content,
+    ImageContent,
+    TextContent,
+    ToolMessage,
+    VideoContent,
+)
+from api.tool_use import ToolLimits, with_results_in_order
 from jobs.request import ImagePart, Message, Part, Role, TextPart, VideoPart
+from jobs.tools import ToolCall
 
 PLACEHOLDER = "<image>"
 VIDEO_PLACEHOLDER = "<video>"
@@ -20,12 +30,15 @@ class Limits:
     max_video_segments: int
     max_text_chars: int
     media: MediaLimits
+    tools: ToolLimits
 
 
 def to_messages(wire: list[ChatMessage], limits: Limits, keep: Callable[[bytes], str]) -> tuple[Message, ...]:
     """`keep` stores bytes and returns their digest; it is called only when everything else is right. Raises
     ApiError that names the place."""
     _check_sizes(wire, limits)
+    places = [f"messages[{m}]" for m in range(len(wire))]
+    with_results_in_order([_message(message, m, {}) for m, message in enumerate(wire)], places)
     admitted = {
         (m, p): _admitted(part, f"messages[{m}].content[{p}]", limits)
         for m, message in enumerate(wire)
@@ -33,7 +46,7 @@ def to_messages(wire: list[ChatMessage], limits: Limits, keep: Callable[[bytes],
         if not isinstance(part, TextContent)
     }
     sources = {place: media if isinstance(media, str) else f"blob:{keep(media)}" for place, media in admitted.items()}
-    return tuple(_message(message, m, sources) for m, message in enumerate(wire))
+    return with_results_in_order([_message(message, m, sources) for m, message in enumerate(wire)], places)
 
 
 def _admitted(part: ImageContent | VideoContent, param: str, limits: Limits) -> bytes | str:
@@ -49,8 +62,15 @@ def _admitted(part: ImageContent | VideoContent, param: str, limits: Limits) -> 
 
 def _message(wire: ChatMessage, m: int, sources: dict[tuple[int, int], str]) -> Message:
     parts = tuple(_part(part, sources.get((m, p), "")) for p, part in enumerate(wire.content))
-    # OpenAI renamed "system" to "developer"; the models know one of them.
-    return Message(Role.SYSTEM if wire.role == "developer" else Role(wire.role), parts)
+    match wire:
+        case ToolMessage():
+            return Message(Role.TOOL, parts, call_id=wire.tool_call_id)
+        case AssistantMessage():
+            calls = (ToolCall(call.id, call.function.name, call.function.arguments) for call in wire.tool_calls or ())
+            return Message(Role.ASSISTANT, parts, tuple(calls))
+        case _:
+            # OpenAI renamed "system" to "developer"; the models know one of them.
+            return Message(Role.SYSTEM if wire.role == "developer" else Role(wire.role), parts)
 
 
 def _part(wire: Content, source: str) -> Part:
@@ -70,6 +90,8 @@ def _check_sizes(wire: list[ChatMessage], limits: Limits) -> None:
         message = f"'messages' has {len(wire)} entries; at most {limits.max_messages} are allowed."
         raise ApiError(message, param="messages", code="invalid_value")
     chars = sum(len(part.text) for part in parts if isinstance(part, TextContent))
+    calls = (call for message in wire if isinstance(message, AssistantMessage) for call in message.tool_calls or ())
+    chars += sum(len(call.function.arguments) for call in calls)
     images = sum(isinstance(part, ImageContent) for part in parts)
     videos = sum(isinstance(part, VideoContent) for part in parts)
     for count, most, name in (

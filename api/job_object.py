@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from api.completion import logprobs_object, usage_object
+from api.completion import logprobs_object, tool_calls_object, usage_object
+from api.tool_parser import said
 from api.eta import Wait
 from jobs.events import Delta, Ended, Event, Queued, Started
 from jobs.job import Attempt, Job, JobError, Timeline
@@ -45,13 +46,14 @@ class ChoiceObject(BaseModel):
 
     index: int
     output: str
+    tool_calls: list[dict[str, Any]] | None
     logprobs: dict[str, Any] | None
     finish_reason: str | None
 
 
 class JobObject(BaseModel):
-    """`output` and `logprobs` are the answer so far: the first choice's; with `n` above 1 `choices` has them all, and
-    is null otherwise. `finish_reason` is `length` when any choice was cut. `queue_position` is how many jobs are
+    """`output`, `tool_calls` and `logprobs` are the answer so far: the first choice's; with `n` above 1 `choices` has
+    them all, and is null otherwise. `finish_reason` is `length` when any choice was cut. `queue_position` is how many jobs are
     estimated to go before it, and `eta_s` in how many seconds it begins; both are null when it does not wait and in
     lists, `eta_s` also while no speed is known. `attempts` is null in lists."""
 
@@ -66,6 +68,7 @@ class JobObject(BaseModel):
     deadline: float | None
     metadata: dict[str, str]
     output: str
+    tool_calls: list[dict[str, Any]] | None
     logprobs: dict[str, Any] | None
     choices: list[ChoiceObject] | None
     usage: dict[str, Any] | None
@@ -101,7 +104,8 @@ def job_object(job: Job, wait: Wait | None = None, attempts: Sequence[Attempt] |
         priority=job.priority.name.lower(),
         deadline=_unix(job.deadline),
         metadata=job.metadata,
-        output=job.text,
+        output=(answer := said(job)).text,
+        tool_calls=tool_calls_object(answer) or None,
         logprobs=_logprobs(job, 0),
         choices=_choices(job) if job.request.n > 1 else None,
         usage=usage_object(job.usage),
@@ -148,7 +152,8 @@ def _choices(job: Job) -> list[ChoiceObject]:
     return [
         ChoiceObject(
             index=choice,
-            output=job.text_of(choice),
+            output=(answer := said(job, choice)).text,
+            tool_calls=tool_calls_object(answer) or None,
             logprobs=_logprobs(job, choice),
             finish_reason=job.finish_reasons[choice].value if job.finish_reasons else None,
         )

@@ -6,22 +6,15 @@ from typing import Any
 from api.errors import Unsupported
 
 _HARMLESS: dict[str, tuple[Any, ...]] = {
-    # Asking for what happens anyway changes nothing. `store: false`: there are no stored completions here; the job's
-    # row lives until its retention ends, whichever way it was asked for.
+    # Asking for what happens anyway changes nothing.
     "modalities": (["text"],),
-    "tool_choice": ("none",),
-    "store": (False,),
     "service_tier": ("auto", "default"),
 }
 
 REFUSED: dict[str, str] = {
     "modalities": "answers are text only",
-    "tools": "the model calls no tools",
-    "tool_choice": "the model calls no tools",
-    "parallel_tool_calls": "the model calls no tools",
-    "functions": "the model calls no functions",
-    "function_call": "the model calls no functions",
-    "store": "there are no stored completions; use POST /v1/jobs and read the job by its id",
+    "functions": "send 'tools'",
+    "function_call": "send 'tool_choice'",
     "service_tier": "only 'auto' and 'default' exist; use 'priority' to choose a lane",
     "audio": "the model neither hears nor speaks",
     "prediction": "predicted outputs are not used",

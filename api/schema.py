@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from api.errors import ApiError
 from api.refused import refuse_unsupported, supported
 from api.response_format import ResponseFormat, TextFormat
+from api.tool_schema import CalledTool, FunctionTool, ToolChoice
 from api.wire import Text, Wire, no_nul
 
 Count = Annotated[int, Field(gt=0, lt=2**31)]
@@ -62,15 +63,43 @@ def _without_nulls(message: Any) -> Any:
     return {k: v for k, v in message.items() if v is not None} if isinstance(message, dict) else message
 
 
-class ChatMessage(Wire):
+Contents = Annotated[
+    list[Content],
+    Field(min_length=1, json_schema_extra={"description": "A string, or parts of text, image_url and video_url."}),
+    BeforeValidator(_as_parts, json_schema_input_type=str | list[Content]),
+]
+
+
+class PlainMessage(Wire):
     """`content` is a string or a list of parts; only a user's message may have pictures and videos."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[
-        list[Content],
-        Field(min_length=1, json_schema_extra={"description": "A string, or parts of text, image_url and video_url."}),
-        BeforeValidator(_as_parts, json_schema_input_type=str | list[Content]),
-    ]
+    role: Literal["system", "developer", "user"]
+    content: Contents
+
+
+class AssistantMessage(Wire):
+    """An earlier answer: what it said, what it called, or both."""
+
+    role: Literal["assistant"]
+    content: Contents = Field(default_factory=list)
+    tool_calls: Annotated[list[CalledTool], Field(min_length=1)] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _has_something(self) -> "AssistantMessage":
+        if not self.content and self.tool_calls is None:
+            raise ValueError("'content' is required where 'tool_calls' is not")
+        return self
+
+
+class ToolMessage(Wire):
+    """What came of a call."""
+
+    role: Literal["tool"]
+    content: Contents
+    tool_call_id: Text
+
+
+ChatMessage = Annotated[PlainMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
 
 
 class StreamOptions(Wire):
@@ -143,6 +172,9 @@ class WorkBody(AnyBody):
     max_completion_tokens: Count | None = None
     n: Annotated[int, Field(ge=1, le=128, description="Answers to the one request, each drawn by itself.")] = 1
     response_format: ResponseFormat | None = None
+    tools: Annotated[list[FunctionTool], Field(description="Functions that the model may call.")] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
@@ -156,9 +188,17 @@ class WorkBody(AnyBody):
         for field in ("min_tokens", "ignore_eos"):
             if getattr(self, field) and not isinstance(self.response_format, TextFormat | None):
                 raise ValueError(f"{field!r} cannot go with a JSON 'response_format', which decides where the end is")
+        if not self.tools and (self.tool_choice not in (None, "none") or self.parallel_tool_calls is not None):
+            field = "parallel_tool_calls" if self.tool_choice in (None, "none") else "tool_choice"
+            raise ValueError(f"{field!r} is only allowed with 'tools'")
         if self.token_limit is not None and self.min_tokens > self.token_limit:
             raise ValueError(f"'min_tokens' is {self.min_tokens}, more than the {self.token_limit} tokens allowed")
         return self
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether the conversation so far has calls or results."""
+        return any(isinstance(m, ToolMessage) or getattr(m, "tool_calls", None) for m in self.messages)
 
     @property
     def token_limit(self) -> int | None:
@@ -170,6 +210,7 @@ class ChatBody(WorkBody):
 
     stream: bool = False
     stream_options: StreamOptions | None = None
+    store: Annotated[bool, Field(description="Keep it readable at GET /v1/chat/completions/{id}.")] = False
 
     @pydantic.model_validator(mode="after")
     def _stream_options_only_with_stream(self) -> "ChatBody":
@@ -182,6 +223,9 @@ class JobBody(WorkBody):
     """`POST /v1/jobs`."""
 
     stream: Annotated[Literal[False], Field(description="Follow GET /v1/jobs/{id}/events instead.")] = False
+    store: Annotated[Literal[False], Field(description="Every job is kept; stored completions are another door's.")] = (
+        False
+    )
 
 
 class TextBody(Wire):
@@ -209,15 +253,21 @@ def validated(kind: type[B], body: dict[str, Any]) -> B:
 
 
 MAX_PARAM_CHARS = 200
+_TAGS = {"union_tag_not_found": "missing"}
 _CODES = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
 
 
 def _first_fault(exc: pydantic.ValidationError, body: dict[str, Any]) -> ApiError:
     # An unknown name explains more than a fault of a known one.
-    faults = exc.errors(include_url=False, include_context=False)
+    faults = exc.errors(include_url=False)
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     kind, message = fault["type"], fault["msg"].removeprefix("Value error, ")
-    param = (_path(fault["loc"], body, kind != "value_error") or _quoted(message))[:MAX_PARAM_CHARS]
+    param = _path(fault["loc"], body, kind != "value_error") or _quoted(message)
+    if kind.startswith("union_tag_"):
+        # Which of several shapes it is, a field says: the fault is that field's.
+        field = fault["ctx"]["discriminator"].strip("'")
+        param, kind = f"{param}.{field}", _TAGS.get(kind, kind)
+    param = param[:MAX_PARAM_CHARS]
     if kind == "extra_forbidden":
         text = f"Unrecognized request argument supplied: {param!r}."
     elif kind == "missing":

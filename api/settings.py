@@ -30,6 +30,10 @@ class ApiSettings(FileSettings):
     max_choices: int = Field(default=8, ge=1, le=128, description="Choices (`n`) of one request.")
     max_messages: int = Field(default=256, ge=1, description="Messages in one request.")
     max_text_chars: int = Field(default=1_000_000, ge=1, description="Characters of text in one request.")
+    max_tools: int = Field(default=128, ge=1, description="Functions that one request may declare.")
+    max_tool_bytes: int = Field(
+        default=128 << 10, ge=1, description="Names, descriptions and schemas of a request's functions together."
+    )
     image_schemes: Names = Field(default=("data", "https", "http", "file"), description="Schemes of media URLs.")
     max_queued: int = Field(default=10_000, ge=1, description="Waiting jobs of a model above which new ones get 429.")
     max_deadline_s: float = Field(default=7 * 86400.0, gt=0, description="Furthest deadline that a job may have.")

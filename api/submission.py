@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from msgspec import structs
+
 from api.auth import Caller
 from api.backpressure import Backpressure
 from api.conversation import Limits, to_messages
@@ -15,6 +17,8 @@ from api.limits import refusal
 from api.response_format import to_json_format
 from api.sampling import sampling_of
 from api.schema import WorkBody
+from api.tool_schema import choice_of
+from api.tool_use import check_guarded, use_of
 from jobs.errors import LimitReached
 from jobs.files import FileStore
 from jobs.idempotency import IdempotencyKey
@@ -22,6 +26,7 @@ from jobs.ids import new_job_id
 from jobs.job import ANYWHERE, Job, JobKind, NewJob, Origin, Priority
 from jobs.ports import Blobs, JobStore, Queue
 from jobs.request import ChatRequest, Message
+from jobs.tools import ToolUse
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +130,15 @@ class Submission:
 
     def request_of(self, body: WorkBody) -> ChatRequest:
         """What the worker will read; pictures of data: URLs are stored by that. Raises ApiError, BlobsUnavailable."""
-        return _request(body, to_messages(body.messages, self.limits, self.blobs.put))
+        use = use_of(
+            *(body.model, [tool.tool() for tool in body.tools or ()], choice_of(body.tool_choice)),
+            parallel=body.parallel_tool_calls is not False,
+            history=body.has_calls,
+            limits=self.limits.tools,
+        )
+        request = _request(body, (), use)
+        check_guarded(request, [f"tools[{n}].function.parameters" for n in range(len(body.tools or ()))])
+        return structs.replace(request, messages=to_messages(body.messages, self.limits, self.blobs.put))
 
     def _check_choices(self, n: int) -> None:
         if n > self.max_choices:
@@ -149,7 +162,7 @@ def check_model(model: str, models: Collection[str]) -> None:
         )
 
 
-def _request(body: WorkBody, messages: tuple[Message, ...]) -> ChatRequest:
+def _request(body: WorkBody, messages: tuple[Message, ...], tools: ToolUse | None) -> ChatRequest:
     return ChatRequest(
         messages=messages,
         sampling=sampling_of(body),
@@ -160,4 +173,5 @@ def _request(body: WorkBody, messages: tuple[Message, ...]) -> ChatRequest:
         ignore_eos=body.ignore_eos,
         json_format=to_json_format(body.response_format),
         n=body.n,
+        tools=tools,
     )

@@ -10,7 +10,7 @@ from jobs.tools import Marks, Tool, ToolMode, ToolUse
 from worker.engine.generation import Grammar, GrammarKind
 from worker.engine.json_rules import inline
 
-MAX_CALLS = 32
+MAX_CALLS = 16
 """In one answer that a grammar keeps: some models would never stop calling."""
 
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}

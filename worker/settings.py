@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from jobs.settings import CONF, FileSettings, Names, SettingsError
+from jobs.tools import ToolFormat
 
 MIB = 1 << 20
 
@@ -115,6 +116,9 @@ class ModelSettings(BaseModel):
     threads: int = Field(default=0, ge=0, description="CPU threads of the engine; 0: torch's own choice.")
     max_tiles: int | None = Field(default=None, ge=1, description="Tiles per image; None: the checkpoint's.")
     system_prompt: str | None = Field(default=None, description="Instead of the family's default system message.")
+    tool_format: ToolFormat | None = Field(
+        default=None, description="How it calls functions: qwen, internlm; None: it does not."
+    )
 
     @property
     def places(self) -> int:

@@ -56,7 +56,7 @@ AT_THE_DOOR: dict[str, tuple[Any, str]] = {
     "empty messages": (chat("x") | {"messages": []}, "messages"),
     "unknown model": (chat("x") | {"model": "gpt-17"}, "gpt-17"),
     "unknown field": (chat("x", frobnicate=1), "frobnicate"),
-    "unsupported field": (chat("x", tools=[{"type": "function", "function": {"name": "f"}}]), "tools"),
+    "unsupported field": (chat("x", functions=[{"name": "f"}]), "functions"),
     "wrong type": (chat("x", temperature="hot"), "temperature"),
     "temperature out of range": (chat("x", temperature=-1), "temperature"),
     "max_tokens 0": (chat("x", max_tokens=0), "max_tokens"),

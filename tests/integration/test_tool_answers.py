@@ -132,7 +132,7 @@ def check(pieces: list[Piece]) -> list[str]:
 
 
 def test_required_call_always_keeps_a_functions_schema(bench):
-    asked = [ask(n, use(list(ToolFormat)[n % 2], parallel=n % 3 > 0)) for n in range(6)]
+    asked = [ask(n, use(list(ToolFormat)[n % 2], parallel=n % 5 == 0)) for n in range(6)]
     outputs = bench.run([bench.generation(request) for request in asked])
     for n, request in enumerate(asked):
         ids = ids_of(outputs[str(n)])

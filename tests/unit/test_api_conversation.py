@@ -11,12 +11,17 @@ from api.deadline import to_instant
 from api.errors import ApiError
 from api.media import MediaLimits, data_url
 from api.schema import ChatBody, validate
+from api.tool_use import ToolLimits
 from jobs.request import ImagePart, Message, Role, TextPart, VideoPart
+from jobs.tools import ToolFormat
 
 pytestmark = pytest.mark.unit
 
 MEDIA = MediaLimits(max_image_bytes=300, max_video_bytes=600, schemes=("data", "https", "http", "file"))
-LIMITS = Limits(max_messages=4, max_images=3, max_videos=2, max_video_segments=16, max_text_chars=100, media=MEDIA)
+TOOLS = ToolLimits({"vlmq-tiny": ToolFormat.QWEN}, max_tools=2, max_bytes=1000)
+LIMITS = Limits(
+    max_messages=4, max_images=3, max_videos=2, max_video_segments=16, max_text_chars=100, media=MEDIA, tools=TOOLS
+)
 PICTURE = b"\x89PNG not really"
 DIGEST = hashlib.sha256(PICTURE).hexdigest()
 

@@ -46,8 +46,6 @@ def test_unsupported_field_that_is_null_counts_as_absent(field: str) -> None:
     ("field", "value"),
     [
         ("modalities", ["text"]),
-        ("tool_choice", "none"),
-        ("store", False),
         ("service_tier", "auto"),
         ("service_tier", "default"),
     ],
@@ -67,7 +65,7 @@ def test_unsupported_field_that_asks_for_what_happens_anyway_is_accepted(field: 
         (body(messages=[7]), "messages[0]", "invalid_type"),
         (body(messages=[{"role": "user"}]), "messages[0].content", "missing_required_parameter"),
         (body(messages=[{"content": "x"}]), "messages[0].role", "missing_required_parameter"),
-        (body(messages=[{"role": "tool", "content": "x"}]), "messages[0].role", "invalid_value"),
+        (body(messages=[{"role": "critic", "content": "x"}]), "messages[0].role", "invalid_value"),
         (body(messages=[{"role": "user", "content": []}]), "messages[0].content", "invalid_value"),
         (body(messages=[{"role": "user", "content": 5}]), "messages[0].content", "invalid_type"),
         (body(messages=[{**USER, "name": "ann"}]), "messages[0].name", "unknown_parameter"),
