@@ -8,7 +8,7 @@ FROM ${PYTHON_IMAGE} AS base
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN groupadd --gid 10001 vlmq \
  && useradd --uid 10001 --gid vlmq --no-create-home --home-dir /app vlmq \
- && install -d -o vlmq -g vlmq /app /app/var /app/var/models /data /data/blobs
+ && install -d -o vlmq -g vlmq /app /app/var /app/var/models /data /data/blobs /data/spool
 WORKDIR /app
 
 # Dependencies come before the source, so that a change of code installs nothing again.

@@ -40,6 +40,9 @@ class Maintenance:
             connect.blobs(services),
             SweepTimes(services.lease_s, services.retention_s, settings.blob_age_s),
         )
+        self._files = connect.file_store(self._database)
+        self._batches = connect.batch_store(self._database)
+        self._batch_retention_s = settings.batch_retention_s
         self._idempotency = connect.idempotency_keys(self._database)
         self._usage = connect.key_usage(self._database)
         self._bells = DeliveryBells(services, client, PostgresErrands(self._database, webhooks))
@@ -66,6 +69,8 @@ class Maintenance:
             self._sweeper.clean()
             self._deliveries.expire(self._delivery_retention_s)
             self._forget()
+            self._files.expire()
+            self._batches.expire(self._batch_retention_s)
 
     def _forget(self) -> None:
         """What is kept of requests."""

@@ -99,6 +99,12 @@ class System:
     def start_maintenance(self) -> Process:
         return self.start("maintenance", "worker.maintenance")
 
+    def start_batches(self, **environment: str) -> Process:
+        """A batch process that has begun to look."""
+        process = self.start("batches", "api.batch_process", VLMQ_API_BATCH_POLL_S="0.1", **environment)
+        eventually("the batch process is ready", lambda: self.alive(process) and "ready" in process.output())
+        return process
+
     def start_deliveries(self, **environment: str) -> Process:
         """A deliverer that has begun to take webhooks."""
         process = self.start("deliveries", "worker.deliveries", **environment)
