@@ -8,6 +8,7 @@ import time
 
 from api.backend import submission_of
 from api.batching.intake import LineIntake
+from api.batching.pace import Pace
 from api.batching.runner import BatchRunner
 from api.batching.validation import Limits, Stopped
 from api.settings import ApiSettings
@@ -37,6 +38,7 @@ class BatchProcess:
             store=self._store,
             blobs=submission.blobs,
             intake=LineIntake(submission),
+            pace=Pace(connect.api_keys(self._database), connect.key_usage(self._database)),
             settling=Settling(
                 jobs, connect.event_log(services, client), connect.control(services, client), services.stream_ttl_s
             ),

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.auth import Asker, Caller, Tenant
+from api.auth import Caller, KnownCaller, Tenant
 from api.backend import Backend, backend_of
 from api.batch_body import BatchBody
 from api.batch_object import BatchList, BatchObject, batch_list, batch_object
@@ -30,7 +30,7 @@ ELSEWHERE = (
 
 
 @router.post("", summary="Create a batch", openapi_extra=json_body(BatchBody))
-async def create_batch(request: Request, caller: Asker, response: Response) -> BatchObject:
+async def create_batch(request: Request, caller: KnownCaller, response: Response) -> BatchObject:
     """Runs every line of an uploaded file as a request of the low-priority lane. The file is checked first: read the
     batch to see how that went."""
     backend = backend_of(request)

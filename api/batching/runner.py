@@ -9,6 +9,7 @@ from itertools import islice
 from api.batching.intake import LineIntake
 from api.batching.lines import raw_lines, read_line
 from api.batching.output import NotOver, write
+from api.batching.pace import Pace
 from api.batching.validation import Limits, Validation
 from api.settling import Settling
 from jobs.batch_store import PostgresBatchStore
@@ -33,6 +34,7 @@ class BatchRunner:
     blobs: Blobs
     intake: LineIntake
     settling: Settling
+    pace: Pace
     limits: Limits
     spool_folder: str
     stopping: Callable[[], bool] = lambda: False
@@ -78,19 +80,22 @@ class BatchRunner:
         return True
 
     def _take(self, batch: Batch) -> bool:
+        if self.pace.waits(batch):
+            return False
         made: list[NewJob | Refusal] = []
-        line, byte = batch.next_line, batch.next_byte
+        places = [Place(batch.next_line, batch.next_byte, batch.taken)]
         with self.blobs.open(batch.digest) as file:
-            rest = raw_lines(file, line, byte, self.limits.max_line_bytes)
+            rest = raw_lines(file, batch.next_line, batch.next_byte, self.limits.max_line_bytes)
             for raw in islice(rest, LINES_PER_STEP):
                 made.append(self.intake.take(batch, read_line(raw, batch.endpoint)))
-                line, byte = raw.number + 1, raw.end
-                if byte - batch.next_byte >= BYTES_PER_STEP:
+                places.append(Place(raw.number + 1, raw.end, batch.taken + len(made)))
+                if raw.end - batch.next_byte >= BYTES_PER_STEP:
                     break
-        jobs = [one for one in made if isinstance(one, NewJob)]
-        refusals = [one for one in made if isinstance(one, Refusal)]
-        self.store.take(batch, jobs, refusals, Place(line, byte, batch.taken + len(made)))
-        return True
+        let = self.pace.let(batch, [one.cost if isinstance(one, NewJob) else 0 for one in made])
+        jobs = [one for one in made[:let] if isinstance(one, NewJob)]
+        refusals = [one for one in made[:let] if isinstance(one, Refusal)]
+        self.store.take(batch, jobs, refusals, places[let])
+        return let == len(made)
 
     def _stop_jobs(self, batch: Batch) -> bool:
         """Whether some were left to stop."""

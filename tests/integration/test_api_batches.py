@@ -15,6 +15,8 @@ from api.settings import ApiSettings
 from cli.services import Services
 from jobs import connect
 from jobs.job import Job, JobError, JobState
+from jobs.limits import KeyLimits
+from jobs.ports import JobFilter
 from tests.fixtures.api import MODEL, ServedApi, served, tokens_of
 from tests.fixtures.services import fresh_database, fresh_prefix, settings_for
 
@@ -427,3 +429,25 @@ class connected:
 
     def __exit__(self, *exc: object) -> None:
         self._database.close()
+
+
+def test_lines_go_as_fast_as_the_tokens_of_their_key_let_them(process: BatchProcess, api: ServedApi) -> None:
+    database = connect.database(api.services, pool_size=1)
+    keys = connect.api_keys(database)
+    # Each line is estimated to cost more than half of this: one goes at a time, when nothing is spent.
+    key, secret = keys.create("paced", "paced", KeyLimits(tokens_per_minute=20))
+    with openai.OpenAI(base_url=f"{api.url}/v1", api_key=secret, max_retries=0) as client:
+        batch = start(client, *(line(name) for name in "abc"))
+        for taken in (1, 2, 3):
+            work_off(process)
+            work_off(process)
+            waiting = api.worker.store.page("paced", JobFilter(limit=10))
+            assert len(waiting) == taken
+            assert {job.origin.key_id for job in waiting} == {key.id}
+            with psycopg.connect(api.services.database_url) as connection:
+                connection.execute("UPDATE key_usage SET charged_at = charged_at - interval '1 day'")
+        assert client.batches.cancel(batch.id).status == "cancelling"
+    with psycopg.connect(api.services.database_url) as connection:
+        # Without keys again, the module's other tests need none.
+        connection.execute("DELETE FROM api_keys")
+    database.close()
