@@ -23,7 +23,7 @@ TINY := var/models/vlmq-tiny/config.json
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model demo up down status test unit contract integration acceptance clients check format bench docs clean
+.PHONY: help setup model demo up down status test unit contract integration acceptance clients check format gpu bench docs clean
 
 help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ check: $(STAMP) ## format, lint, types, import contracts; changes nothing
 format: $(STAMP) ## rewrite the code in the one format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+gpu: $(STAMP) ## build the demo model's vision engine on this GPU, compare it with torch, measure both
+	$(BIN)/python -m tools.build_vision_engine.on_gpu
 
 bench: $(TINY) ## measure engine and path against transformers, side by side
 	$(BIN)/python -m bench $(ARGS)

@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from tests.fixtures.models import random_tiles
+from tools.build_vision_engine.build import Order, build
 from tools.build_vision_engine.compare import TOLERANCE, compare_onnx, relative_error, tiles_to_compare
 from tools.build_vision_engine.engine_file import BuildError, build_engine, profiles
 from tools.build_vision_engine.library import Library, LibraryError, TensorRT, find_tensorrt
 from tools.build_vision_engine.tower import load_vision
 from tools.build_vision_engine.vision_graph import write_vision
+from tools.gpu import Gpu
 from tools.tiny_model import TINY, Layout, write_checkpoint
 from worker.engine.config import VisionConfig
 from worker.engine.tensorrt.fingerprint import fingerprint
@@ -172,6 +174,14 @@ def test_gpu_that_tensorrt_rtx_does_not_know_is_refused_by_name(trt: TensorRT, t
         build_engine(trt, tmp_path / "none.onnx", tmp_path / "engine", 120, 1, ("SM90",), _quiet)
 
 
+def test_gpu_of_the_machine_that_tensorrt_rtx_does_not_know_is_refused_by_name(trt: TensorRT, tmp_path: Path) -> None:
+    order = Order(DEMO, tmp_path, torch.bfloat16, 6, ())
+    with pytest.raises(LibraryError, match=r"does not know NVIDIA H200 \(SM90\); it knows .*SM89"):
+        build(order, trt, Gpu("NVIDIA H200", "SM90"), lambda _: _quiet)
+    with pytest.raises(LibraryError, match=r"no GPU here to build for; --gpu .*SM89"):
+        build(order, trt, None, lambda _: _quiet)
+
+
 def test_profiles_begin_at_one_tile_and_end_at_the_most() -> None:
     assert profiles(1) == ((1, 1, 1),)
     assert profiles(4) == ((1, 4, 4),)
@@ -197,9 +207,18 @@ def test_command_builds_compares_and_writes_the_manifest(trt: TensorRT, tmp_path
     assert json.loads((out / "vlmq.json").read_text())["kind"] == "vision"
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_check_without_a_gpu_says_what_it_skips() -> None:
+    command = [sys.executable, "-m", "tools.build_vision_engine.on_gpu"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert (done.returncode, done.stdout) == (0, "vision engine of the demo model: skipped, torch sees no GPU here\n")
+
+
 def test_command_says_by_name_what_is_missing(tmp_path: Path) -> None:
     absent = _command(DEMO, tmp_path / "out", "--library", "tensorrt")
     assert absent.returncode == 1 and "cannot import tensorrt" in absent.stderr and "install" in absent.stderr
+
+
+def test_command_refuses_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
     empty = _command(tmp_path, tmp_path / "out", "--onnx-only")
     assert empty.returncode == 1 and "config.json: no such file" in empty.stderr
-    assert _command(DEMO, tmp_path / "out", "--max-tiles", 0).returncode == 2

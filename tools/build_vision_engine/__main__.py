@@ -74,14 +74,15 @@ def _check_onnx(options: argparse.Namespace, order: Order, vision: Vision) -> in
 
 def _check_engine(options: argparse.Namespace, order: Order, vision: Vision) -> int:
     from tools.build_vision_engine.compare import tiles_to_compare
-    from tools.build_vision_engine.engine_run import EngineRunError, compare_engine
+    from tools.build_vision_engine.engine_run import EngineRun, EngineRunError, compare_engine
 
     if find_gpu() is None:
         print("engine: not compared, there is no GPU here")
         return 0
     tiles = tiles_to_compare(min(options.check_tiles, order.max_tiles), vision.tile_size)
     try:
-        error = compare_engine(find_tensorrt(options.library), order.out / ENGINE, vision, tiles)
+        run = EngineRun(find_tensorrt(options.library), order.out / ENGINE, order.dtype)
+        error = compare_engine(run, vision, tiles)
     except EngineRunError as exc:
         sys.exit(f"build_vision_engine: {exc}")
     return _verdict("engine on the GPU", error, order.dtype)
