@@ -20,6 +20,7 @@ from api.settling import Settling
 from api.streams import StreamReader
 from api.submission import Submission
 from api.threads import Threads
+from api.webhook_parts import WebhookParts, webhook_parts
 from api.tool_use import ToolLimits
 from jobs import connect as connecting
 from jobs.batch_store import PostgresBatchStore
@@ -29,8 +30,10 @@ from jobs.events import Event
 from jobs.files import FileStore
 from jobs.limits import KeyUsage
 from jobs.ports import Blobs, EventLog, JobStore, Queue
-from jobs.settings import ServiceSettings
+from jobs.settings import ServiceSettings, load
 from jobs.store import PostgresJobStore
+from jobs.webhooks.destination import Destinations
+from jobs.webhooks.settings import WebhookSettings
 from jobs.tool_format import tool_format_of
 from jobs.tools import ToolFormat
 
@@ -55,10 +58,13 @@ class Backend:
     counting_threads: Threads
     reader: StreamReader
     metrics: Metrics
+    webhooks: WebhookParts
 
 
 @asynccontextmanager
-async def connect(settings: ApiSettings, services: ServiceSettings, metrics: Metrics) -> AsyncIterator[Backend]:
+async def connect(
+    settings: ApiSettings, services: ServiceSettings, metrics: Metrics, webhooks: WebhookSettings | None = None
+) -> AsyncIterator[Backend]:
     """Builds the adapters and runs the stream reader while the context lasts. A service that is away is no error
     here: /readyz says so, and requests get 503."""
     database = connecting.database(services, pool_size=settings.store_threads)
@@ -67,7 +73,8 @@ async def connect(settings: ApiSettings, services: ServiceSettings, metrics: Met
     events = connecting.event_log(services, client)
     settling = Settling(store, events, connecting.control(services, client), services.stream_ttl_s)
     queue = connecting.queue(services)
-    submission = submission_of(settings, services, database, queue)
+    webhooks = webhooks or load(WebhookSettings)
+    submission = submission_of(settings, services, database, queue, webhooks)
     threads = Threads(settings.store_threads)
     redis = reader_client(services.redis_url)
 
@@ -98,6 +105,7 @@ async def connect(settings: ApiSettings, services: ServiceSettings, metrics: Met
             counting_threads=Threads(settings.count_threads),
             reader=reader,
             metrics=metrics,
+            webhooks=webhook_parts(database, webhooks, submission.destinations),
         )
     finally:
         await reader.stop()
@@ -107,13 +115,20 @@ async def connect(settings: ApiSettings, services: ServiceSettings, metrics: Met
         database.close()
 
 
-def submission_of(settings: ApiSettings, services: ServiceSettings, database: Database, queue: Queue) -> Submission:
+def submission_of(
+    settings: ApiSettings,
+    services: ServiceSettings,
+    database: Database,
+    queue: Queue,
+    webhooks: WebhookSettings | None = None,
+) -> Submission:
     store = PostgresJobStore(database)
     return Submission(
         store=store,
         queue=queue,
         blobs=connecting.blobs(services),
         files=connecting.file_store(database),
+        destinations=Destinations.of(webhooks or load(WebhookSettings)),
         backpressure=Backpressure(store, settings.max_queued, services.lease_s),
         models=services.models,
         limits=Limits(

@@ -26,8 +26,12 @@ from jobs.errors import (
     JobNotFinished,
     JobNotFound,
     JobOfBatch,
+    TooManyWebhookEndpoints,
     Unavailable,
     VlmqError,
+    WebhookDeliveryNotFound,
+    WebhookEndpointDisabled,
+    WebhookEndpointNotFound,
 )
 from jobs.job import JobError
 
@@ -91,6 +95,10 @@ ANSWERS: dict[type[VlmqError], Answer] = {
     JobOfBatch: Answer(409, INVALID, "job_of_batch", NO_RETRY),
     JobNotFinished: Answer(409, INVALID, "job_not_finished", NO_RETRY),
     IllegalTransition: Answer(409, INVALID, "illegal_transition", NO_RETRY),
+    WebhookEndpointNotFound: Answer(404, INVALID, "webhook_endpoint_not_found", {}),
+    WebhookDeliveryNotFound: Answer(404, INVALID, "webhook_delivery_not_found", {}),
+    WebhookEndpointDisabled: Answer(409, INVALID, "webhook_endpoint_disabled", NO_RETRY),
+    TooManyWebhookEndpoints: Answer(400, INVALID, "too_many_webhook_endpoints", {}),
     IdempotencyKeyReused: Answer(422, INVALID, "idempotency_key_reused", NO_RETRY),
     IdempotencyKeyTaken: Answer(409, INVALID, "idempotency_key_in_use", {}),
     Unavailable: Answer(503, SERVER, "service_unavailable", {"retry-after": "2"}),

@@ -25,7 +25,6 @@ REFUSED: dict[str, str] = {
     "prompt_cache_key": "equal prefixes are reused without a key",
     "prompt_cache_options": "equal prefixes are reused without options",
     "prompt_cache_retention": "equal prefixes are reused while the cache has room",
-    "webhook": "poll the job or follow its events",
 }
 
 

@@ -9,6 +9,7 @@ from api.errors import ApiError
 from api.refused import refuse_unsupported, supported
 from api.response_format import ResponseFormat, TextFormat
 from api.tool_schema import CalledTool, FunctionTool, ToolChoice
+from api.webhook_field import WebhookField
 from api.wire import Text, Wire, no_nul
 
 Count = Annotated[int, Field(gt=0, lt=2**31)]
@@ -159,6 +160,7 @@ class AnyBody(Wire):
         float | Annotated[str, StringConstraints(max_length=64)] | None,
         Field(description="Seconds from now, or an ISO 8601 instant with its offset; the job fails when it passes."),
     ] = None
+    webhook: WebhookField = None
 
 
 class WorkBody(AnyBody):

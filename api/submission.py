@@ -17,15 +17,17 @@ from api.limits import refusal
 from api.response_format import to_json_format
 from api.sampling import sampling_of
 from api.schema import WorkBody
+from api.webhook_field import WebhookObject, webhook_of
 from api.tool_schema import choice_of
 from api.tool_use import check_guarded, use_of
 from jobs.errors import LimitReached
 from jobs.files import FileStore
 from jobs.idempotency import IdempotencyKey
 from jobs.ids import new_job_id
-from jobs.job import ANYWHERE, Job, JobKind, NewJob, Origin, Priority
+from jobs.job import ANYWHERE, Job, JobKind, NewJob, Origin, Priority, Webhook
 from jobs.ports import Blobs, JobStore, Queue
 from jobs.request import ChatRequest, Message
+from jobs.webhooks.destination import Destinations
 from jobs.tools import ToolUse
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class Submission:
     queue: Queue
     blobs: Blobs
     files: FileStore
+    destinations: Destinations
     backpressure: Backpressure
     models: Collection[str]
     limits: Limits
@@ -87,9 +90,13 @@ class Submission:
             deadline=to_instant(body.deadline, datetime.now(UTC), self.max_deadline_s),
             request=self.request_of(body),
             metadata=dict(body.metadata),
-            origin=origin,
+            origin=replace(origin, webhook=self.webhook_of(body.webhook)),
             end_user=body.user or body.safety_identifier,
         )
+
+    def webhook_of(self, field: WebhookObject | None) -> Webhook | None:
+        """What a body's `webhook` asks for. Raises ApiError."""
+        return webhook_of(field, self.destinations)
 
     def record(self, order: Order, idempotency: IdempotencyKey | None = None) -> Job:
         """Records a job, under a key if there is one, and rings for it. Raises ApiError for a full queue,

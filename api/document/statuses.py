@@ -42,7 +42,9 @@ MEANING: dict[int, str] = {
 WAITABLE = (429, 503)
 """Errors after which the same request may succeed."""
 
-WORK = frozenset({"/v1/jobs", "/v1/chat/completions", "/v1/responses", "/v1/files", "/v1/batches"})
+WORK = frozenset(
+    {"/v1/jobs", "/v1/chat/completions", "/v1/responses", "/v1/files", "/v1/batches", "/v1/webhook_endpoints"}
+)
 """What a POST to creates work: it may carry an Idempotency-Key, and meets the limits."""
 AWAITED = frozenset({"/v1/chat/completions", "/v1/responses"})
 """Where a client may wait for a job's end."""

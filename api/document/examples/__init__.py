@@ -1,13 +1,8 @@
 """All examples, by operation."""
 
 from api.document.example import Examples
-from api.document.examples import batches, chat, files, jobs, operation, responses
+from api.document.examples import chat, files, jobs, operation, responses, webhooks
 
-EXAMPLES: Examples = {
-    **chat.EXAMPLES,
-    **responses.EXAMPLES,
-    **files.EXAMPLES,
-    **batches.EXAMPLES,
-    **jobs.EXAMPLES,
-    **operation.EXAMPLES,
-}
+PARTS = (chat, responses, files, jobs, operation, webhooks)
+
+EXAMPLES: Examples = {name: example for part in PARTS for name, example in part.EXAMPLES.items()}
