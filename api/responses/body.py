@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 from api.response_format import JsonObjectFormat, TextFormat
 from api.responses.items import WireItem, as_items
 from api.responses.refused import LOGPROBS, refuse_unsupported, supported
+from api.responses.tools import ResponseTool, ResponseToolChoice, refuse_other_tools
 from api.schema import AnyBody, Count, validated
 from api.wire import Text, Wire
 
@@ -47,6 +48,17 @@ class AskedBody(Wire):
     instructions: Annotated[Text, Field(description="A system message; not carried over to later turns.")] | None = None
     previous_response_id: Annotated[Text, Field(max_length=64)] | None = None
     text: TextConfig = Field(default_factory=TextConfig)
+    tools: Annotated[list[ResponseTool], Field(description="Functions that the model may call.")] = Field(
+        default_factory=list
+    )
+    tool_choice: ResponseToolChoice = "auto"
+    parallel_tool_calls: bool = True
+
+    @pydantic.model_validator(mode="after")
+    def _choice_of_something(self) -> "AskedBody":
+        if not self.tools and self.tool_choice not in ("none", "auto"):
+            raise ValueError("'tool_choice' asks for a call, but there are no 'tools'")
+        return self
 
 
 class InputTokensBody(AskedBody):
@@ -86,10 +98,12 @@ class ResponseBody(AskedBody, AnyBody):
 def response_body(fields: dict[str, Any]) -> ResponseBody:
     """Raises Unsupported, or ApiError that names the field, its value and what it may be."""
     refuse_unsupported(fields)
+    refuse_other_tools(fields)
     return validated(ResponseBody, supported(fields))
 
 
 def input_tokens_body(fields: dict[str, Any]) -> InputTokensBody:
     """Raises as `response_body`."""
     refuse_unsupported(fields)
+    refuse_other_tools(fields)
     return validated(InputTokensBody, supported(fields))

@@ -4,16 +4,21 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec import structs
+
 from api.auth import Caller
 from api.deadline import to_instant
 from api.response_format import JsonObjectFormat, schema_format
 from api.responses.body import AskedBody, ResponseBody, SchemaFormat, TextConfig, response_body
 from api.responses.door import Door
+from api.responses.items import MessageItem
 from api.responses.past import past_of
+from api.responses.tools import choice_of, shown_choice, shown_tools
 from api.responses.turns import Turns, to_turns
 from api.responses.uploads import Uploads
 from api.sampling import sampling_of
 from api.submission import Order, Submission, check_model
+from api.tool_use import check_guarded, use_of
 from jobs.job import BatchLine, JobKind, Origin, Priority
 from jobs.request import ChatRequest, JsonFormat, Message, Role, Sampling, TextPart
 
@@ -30,31 +35,20 @@ def order_of_body(submission: Submission, body: ResponseBody, caller: Caller, ba
     """As `order_of`, of a body that is known to be right."""
     check_model(body.model, submission.models)
     deadline = to_instant(body.deadline, datetime.now(UTC), submission.max_deadline_s)
-    text = _text_of(body.text)
-    messages, turns = _conversation(submission, body, caller.tenant)
+    request, turns = _with_conversation(_drawing(body), submission, body, caller.tenant)
     return Order(
         kind=JobKind.RESPONSE,
         caller=caller,
         model=body.model,
         priority=_lane(body, batch),
         deadline=deadline,
-        request=ChatRequest(
-            messages=messages,
-            sampling=sampling_of(body),
-            max_tokens=body.max_output_tokens,
-            stop=tuple(body.stop),
-            logprobs=body.logprobs,
-            min_tokens=body.min_tokens,
-            ignore_eos=body.ignore_eos,
-            json_format=text,
-        ),
+        request=request,
         metadata=dict(body.metadata),
         origin=Origin(
             background=body.background or batch is not None,
             stored=body.store,
             door=_door(body, turns).kept(),
             batch=batch,
-            webhook=submission.webhook_of(body.webhook),
         ),
         end_user=body.user or body.safety_identifier,
     )
@@ -63,9 +57,8 @@ def order_of_body(submission: Submission, body: ResponseBody, caller: Caller, ba
 def prompt_of(submission: Submission, body: AskedBody, tenant: str) -> ChatRequest:
     """The request whose prompt a body would have, to count it. Raises as `order_of`."""
     check_model(body.model, submission.models)
-    text = _text_of(body.text)
-    messages, _ = _conversation(submission, body, tenant)
-    return ChatRequest(messages=messages, sampling=Sampling(seed=0), json_format=text)
+    bare = ChatRequest(messages=(), sampling=Sampling(seed=0), json_format=_text_of(body.text))
+    return _with_conversation(bare, submission, body, tenant)[0]
 
 
 def _lane(body: ResponseBody, batch: BatchLine | None) -> Priority:
@@ -76,13 +69,37 @@ def _lane(body: ResponseBody, batch: BatchLine | None) -> Priority:
     return Priority.BACKGROUND if body.background else Priority.INTERACTIVE
 
 
-def _conversation(submission: Submission, body: AskedBody, tenant: str) -> tuple[tuple[Message, ...], Turns]:
-    """The whole conversation, and what of it is new."""
+def _drawing(body: ResponseBody) -> ChatRequest:
+    """All that is asked but the conversation and its tools."""
+    return ChatRequest(
+        messages=(),
+        sampling=sampling_of(body),
+        max_tokens=body.max_output_tokens,
+        stop=tuple(body.stop),
+        logprobs=body.logprobs,
+        min_tokens=body.min_tokens,
+        ignore_eos=body.ignore_eos,
+        json_format=_text_of(body.text),
+    )
+
+
+def _with_conversation(
+    request: ChatRequest, submission: Submission, body: AskedBody, tenant: str
+) -> tuple[ChatRequest, Turns]:
+    """The request with the whole conversation, and what of it is new."""
     past = past_of(submission.store, body.previous_response_id, tenant)
+    use = use_of(
+        *(body.model, [tool.tool() for tool in body.tools], choice_of(body.tool_choice)),
+        parallel=body.parallel_tool_calls,
+        history=any(message.calls for message in past) or any(not isinstance(i, MessageItem) for i in body.input),
+        limits=submission.limits.tools,
+    )
+    request = structs.replace(request, tools=use)
+    check_guarded(request, [f"tools[{n}].parameters" for n in range(len(body.tools))])
     if body.instructions is not None:
         past = (Message(Role.SYSTEM, (TextPart(body.instructions),)), *past)
     turns = to_turns(body.input, past, submission.limits, Uploads(submission.blobs, submission.files, tenant))
-    return (*past, *turns.messages), turns
+    return structs.replace(request, messages=turns.messages), turns
 
 
 def _text_of(text: TextConfig) -> JsonFormat | None:
@@ -101,6 +118,9 @@ def _door(body: ResponseBody, turns: Turns) -> Door:
         instructions=body.instructions,
         previous_response_id=body.previous_response_id,
         text_format=_shown_format(body.text),
+        tools=shown_tools(body.tools),
+        tool_choice=shown_choice(body.tool_choice),
+        parallel_tool_calls=body.parallel_tool_calls,
         background=body.background,
         user=body.user,
         safety_identifier=body.safety_identifier,

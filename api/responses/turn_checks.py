@@ -1,4 +1,4 @@
-"""Whether input items make a conversation: how much there is, who may send what, which call an output answers."""
+"""Whether input items make a conversation: how much there is, and who may send what."""
 
 from collections.abc import Iterator, Sequence
 
@@ -26,21 +26,9 @@ _SAID = (OutputText, Refusal)
 def check_turns(items: Sequence[Item], past: Sequence[Message], limits: Limits) -> None:
     """`past` are the messages that go before: limits hold for the whole. Raises ApiError that names the place."""
     _check_sizes(items, past, limits)
-    calls = {call.id for message in past for call in message.calls}
     for i, item in enumerate(items):
-        match item:
-            case MessageItem():
-                _check_content(item, f"input[{i}].content")
-            case FunctionCall():
-                calls.add(item.call_id)
-            case FunctionCallOutput():
-                _check_known(item.call_id, calls, f"input[{i}].call_id")
-
-
-def _check_known(call_id: str, calls: set[str], param: str) -> None:
-    if call_id not in calls:
-        message = f"Invalid value for {param!r}: no function call before it has the 'call_id' {call_id!r}."
-        raise ApiError(message, param=param, code="invalid_value")
+        if isinstance(item, MessageItem):
+            _check_content(item, f"input[{i}].content")
 
 
 def _check_sizes(items: Sequence[Item], past: Sequence[Message], limits: Limits) -> None:

@@ -23,6 +23,7 @@ from api.responses.items import (
 )
 from api.responses.turn_checks import check_turns
 from api.responses.uploads import Uploads
+from api.tool_use import with_results_in_order
 from jobs.request import ImagePart, Message, Part, Role, TextPart, VideoPart
 from jobs.tools import ToolCall
 
@@ -32,7 +33,7 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """`messages` are those of the items alone; `shown` are the items as a door keeps them."""
+    """`messages` are the whole conversation; `shown` are the items alone, as a door keeps them."""
 
     messages: tuple[Message, ...]
     shown: tuple[dict[str, Any], ...]
@@ -42,6 +43,7 @@ def to_turns(items: Sequence[Item], past: Sequence[Message], limits: Limits, upl
     """`past` are the messages that go before: limits hold for the whole. Bytes are stored only when everything else
     is right. Raises ApiError, BlobsUnavailable, StoreUnavailable."""
     check_turns(items, past, limits)
+    _conversation(items, past, {})
     admitted = {
         (i, p): _admitted(part, f"input[{i}].content[{p}]", limits, uploads)
         for i, item in enumerate(items)
@@ -51,7 +53,7 @@ def to_turns(items: Sequence[Item], past: Sequence[Message], limits: Limits, upl
     sources = {
         place: media if isinstance(media, str) else f"blob:{uploads.keep(media)}" for place, media in admitted.items()
     }
-    return Turns(_messages(items, sources), tuple(_shown(item, i, sources) for i, item in enumerate(items)))
+    return Turns(_conversation(items, past, sources), tuple(_shown(item, i, sources) for i, item in enumerate(items)))
 
 
 def _admitted(part: Media, param: str, limits: Limits, uploads: Uploads) -> bytes | str:
@@ -67,9 +69,18 @@ def _admitted(part: Media, param: str, limits: Limits, uploads: Uploads) -> byte
     return admit(part.image_url or "", f"{param}.image_url", limits.media)
 
 
-def _messages(items: Sequence[Item], sources: dict[Place, str]) -> tuple[Message, ...]:
+def _conversation(items: Sequence[Item], past: Sequence[Message], sources: dict[Place, str]) -> tuple[Message, ...]:
+    messages, places = _messages(items, sources)
+    return with_results_in_order([*past, *messages], [*["previous_response_id"] * len(past), *places])
+
+
+def _messages(items: Sequence[Item], sources: dict[Place, str]) -> tuple[list[Message], list[str]]:
+    """And the place of each in the body."""
     messages: list[Message] = []
+    places: list[str] = []
     for i, item in enumerate(items):
+        if not (isinstance(item, FunctionCall) and messages and messages[-1].role is Role.ASSISTANT):
+            places.append(f"input[{i}]")
         match item:
             case MessageItem():
                 parts = tuple(_part(part, sources.get((i, p), "")) for p, part in enumerate(item.content))
@@ -83,7 +94,7 @@ def _messages(items: Sequence[Item], sources: dict[Place, str]) -> tuple[Message
             case FunctionCallOutput():
                 parts = tuple(TextPart(part.text) for part in item.output)
                 messages.append(Message(Role.TOOL, parts, call_id=item.call_id))
-    return tuple(messages)
+    return messages, places
 
 
 _NOTHING_SAID = Message(Role.ASSISTANT, ())

@@ -193,6 +193,34 @@ def test_answer_and_calls_are_sent_back_as_items(api: ServedApi, client: openai.
     assert kinds == ["message"] * 3 + ["function_call"] * 2 + ["function_call_output"] * 2
 
 
+def test_call_is_made_answered_and_gone_on_from(api: ServedApi, client: openai.OpenAI) -> None:
+    look: Any = {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": False}
+    texts = ("Let me look.", '<tool_call>\n{"name": "look", ', '"arguments": {"at": 1}}\n</tool_call>', "")
+    with api.worker.serving(lambda job: api.worker.answer(job, tokens_of(texts))):
+        first = client.responses.create(model=MODEL, input="Hi", tools=[look])
+        with client.responses.stream(model=MODEL, input="Hi", tools=[look]) as stream:
+            events = list(stream)
+            streamed = stream.get_final_response()
+    said_first, call = first.output
+    assert said_first.type == "message" and call.type == "function_call"
+    assert (first.output_text, call.name, call.arguments) == ("Let me look.", "look", '{"at": 1}')
+    assert [tool.to_dict() for tool in first.tools] == [look | {"description": None}]
+    assert [item.type for item in streamed.output] == ["message", "function_call"]
+    arguments = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
+    assert "".join(arguments) == '{"at": 1}'
+    output: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "blue"}]
+    with api.worker.serving():
+        second = client.responses.create(model=MODEL, input=output, tools=[look], previous_response_id=first.id)
+    assert api.worker.store.get(second.id).request.messages == (
+        said(Role.USER, "Hi"),
+        Message(Role.ASSISTANT, (TextPart("Let me look."),), (ToolCall(call.call_id, "look", '{"at": 1}'),)),
+        Message(Role.TOOL, (TextPart("blue"),), call_id=call.call_id),
+    )
+    with pytest.raises(openai.BadRequestError, match=call.call_id) as caught:
+        client.responses.create(model=MODEL, input="Well?", tools=[look], previous_response_id=first.id)
+    assert caught.value.param == "previous_response_id"
+
+
 @pytest.mark.parametrize("answer", [Counted(30, 16, 100, 70), CountRefused("invalid_image", "No picture", None)])
 def test_input_tokens_are_counted_by_a_worker(
     api: ServedApi, client: openai.OpenAI, answer: Counted | CountRefused
@@ -249,9 +277,6 @@ def test_client_that_leaves_under_a_key_may_come_back_for_the_answer(api: Served
     assert (done["id"], done["status"]) == (job.id, "completed")
 
 
-MESSAGE: dict[str, Any] = {"role": "user", "content": []}
-
-
 def content(*parts: dict[str, Any], role: str = "user") -> dict[str, Any]:
     return {"input": [{"role": role, "content": list(parts)}]}
 
@@ -283,7 +308,7 @@ def content(*parts: dict[str, Any], role: str = "user") -> dict[str, Any]:
         ({"stream_options": {}}, "stream_options", "invalid_value"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]", "unsupported_parameter"),
         ({"input": [{"type": "reasoning", "id": "rs_1", "summary": []}]}, "input[0]", "unsupported_parameter"),
-        ({"input": [{"type": "nonsense"}]}, "input[0]", "invalid_value"),
+        ({"input": [{"type": "nonsense"}]}, "input[0].type", "invalid_value"),
         ({"input": []}, "input", "invalid_value"),
         ({"input": 3}, "input", "invalid_type"),
         (content({"type": "input_audio", "data": ""}), "input[0].content[0]", "unsupported_parameter"),
@@ -301,8 +326,18 @@ def content(*parts: dict[str, Any], role: str = "user") -> dict[str, Any]:
         (content({"type": "output_text", "text": "Hi"}), "input[0].content[0].type", "invalid_value"),
         (content({"type": "input_text", "text": "<image><image>"}, {"type": "input_image", "image_url": PIXEL}),
          "input[0].content", "invalid_value"),
-        ({"input": [{"type": "function_call_output", "call_id": "call_1", "output": "x"}]}, "input[0].call_id",
+        ({"input": [{"type": "function_call_output", "call_id": "call_1", "output": "x"}]}, "input[0]",
          "invalid_value"),
+        ({"input": [{"type": "function_call", "call_id": "c", "name": "n", "arguments": "{}"}]}, "input[0]",
+         "invalid_value"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0]", "unsupported_parameter"),
+        ({"tools": [{"type": "custom", "name": "n"}]}, "tools[0]", "unsupported_parameter"),
+        ({"tool_choice": {"type": "file_search"}}, "tool_choice", "unsupported_parameter"),
+        ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
+        ({"tools": [{"type": "function", "name": "no good"}]}, "tools[0].name", "invalid_value"),
+        ({"tools": [{"type": "function", "name": "f"}] * 2}, "tools", "invalid_value"),
+        ({"tools": [{"type": "function", "name": "f"}], "tool_choice": {"type": "function", "name": "g"}},
+         "tool_choice", "invalid_value"),
         ({"input": [{"type": "function_call", "call_id": "c", "name": "n", "arguments": "[]"}]}, "input[0].arguments",
          "invalid_value"),
         ({"max_tokens": 3}, "max_tokens", "unknown_parameter"),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.responses.door import Door
@@ -173,6 +173,7 @@ JOBS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(JOBS, st.data())
 def test_log_read_in_any_pieces_gives_the_same_events(job: Job, data: st.DataObject) -> None:
     """As a reader gets them: some of the log from the row when it comes, while it grows, or after it has ended."""
@@ -187,6 +188,7 @@ def test_log_read_in_any_pieces_gives_the_same_events(job: Job, data: st.DataObj
     assert json.loads(json.dumps(first + rest)) == whole
 
 
+@settings(deadline=None)
 @given(JOBS)
 def test_items_of_the_stream_are_those_of_the_object(job: Job) -> None:
     events = events_of(job)
