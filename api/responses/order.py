@@ -49,6 +49,7 @@ def order_of_body(submission: Submission, body: ResponseBody, caller: Caller, ba
             stored=body.store,
             door=_door(body, turns).kept(),
             batch=batch,
+            webhook=submission.webhook_of(body.webhook),
         ),
         end_user=body.user or body.safety_identifier,
     )
