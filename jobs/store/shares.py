@@ -10,9 +10,12 @@ from sqlalchemy import Connection, Row, text
 
 from jobs.job import AttemptEnd, JobState, Usage
 
-_WAITS = (
-    "SELECT FROM jobs AS waiting WHERE waiting.state = 'queued' AND (waiting.model, waiting.priority, waiting.tenant)"
-)
+# Ordered, so that the index is used whatever the planner believes of tenants: else it may scan the table for each.
+_FIRST = """
+    SELECT number FROM jobs AS waiting
+    WHERE waiting.state = 'queued' AND waiting.model = {0}.model AND waiting.priority = {0}.priority
+      AND waiting.tenant = {0}.tenant
+    ORDER BY number LIMIT 1"""
 
 
 def entering(source: str) -> str:
@@ -23,15 +26,17 @@ def entering(source: str) -> str:
     entered AS (
         INSERT INTO queue_shares AS share (model, priority, tenant, virtual)
         SELECT new.model, new.priority, new.tenant, coalesce(
-            (SELECT other.virtual FROM queue_shares AS other
-             WHERE other.model = new.model AND other.priority = new.priority AND other.tenant <> new.tenant
-               AND EXISTS ({_WAITS} = (other.model, other.priority, other.tenant))
-             ORDER BY other.virtual LIMIT 1),
+            (SELECT other.virtual
+             FROM (SELECT * FROM queue_shares
+                   WHERE model = new.model AND priority = new.priority AND tenant <> new.tenant
+                   ORDER BY virtual) AS other
+             CROSS JOIN LATERAL ({_FIRST.format("other")}) AS waits
+             LIMIT 1),
             (SELECT max(other.virtual) FROM queue_shares AS other
              WHERE other.model = new.model AND other.priority = new.priority),
             0)
         FROM {source} AS new
-        WHERE NOT EXISTS ({_WAITS} = (new.model, new.priority, new.tenant))
+        WHERE ({_FIRST.format("new")}) IS NULL
         ON CONFLICT (model, priority, tenant) DO UPDATE SET virtual = greatest(share.virtual, excluded.virtual)
     )"""
 

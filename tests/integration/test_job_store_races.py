@@ -1,5 +1,6 @@
 """Many at once at one PostgreSQL: nobody gets what another has, and a job ends once."""
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ import pytest
 
 from jobs.database import Database
 from jobs.errors import StaleAttempt
-from jobs.job import AttemptEnd, Job, JobState, Outcome, Token
+from jobs.job import AttemptEnd, Job, JobState, Outcome, Token, Usage
 from jobs.ports import Partial
 from jobs.store import PostgresJobStore
 from jobs.store.claim import claim_next, claimed_by
@@ -47,6 +48,47 @@ def test_eight_threads_claim_two_hundred_jobs_none_twice(store: PostgresJobStore
     assert Counter(job_id for claimed in claims for job_id in claimed) == Counter(ids)
     for number, claimed in enumerate(claims):
         assert {job.worker for job in store.get_many(claimed).values()} <= {f"w{number}"}
+
+
+def test_tenants_claimed_by_many_threads_keep_their_shares_and_nobody_waits_in_vain(store: PostgresJobStore) -> None:
+    ids = {store.insert(new_job(tenant=f"t{number % 5}", cost=10)).id for number in range(200)}
+    left = threading.Semaphore(len(ids))
+    taken: list[Job] = []
+
+    def work(number: int) -> None:
+        # Each permit stands for a job that nobody else is about to take: then a claim must find one.
+        while left.acquire(blocking=False):
+            job = store.claim("tiny", f"w{number}")
+            assert job is not None
+            taken.append(job)
+            if number % 2:
+                store.finish(job.id, job.attempt, Outcome(JobState.COMPLETED, (), Usage(10, 0)))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(work, range(THREADS)))
+    assert Counter(job.id for job in taken) == Counter(ids)
+    half = Counter(job.tenant for job in taken[:100])
+    assert all(20 - THREADS <= half[f"t{number}"] <= 20 + THREADS for number in range(5)), half
+
+
+def test_sweeps_and_ends_of_many_tenants_at_once_do_not_deadlock(store: PostgresJobStore) -> None:
+    for number in range(60):
+        store.insert(new_job(tenant=f"t{number % 7}", model=f"m{number % 2}", max_attempts=1000))
+
+    def work(number: int) -> None:
+        for turn in range(15):
+            job = store.claim(f"m{(number + turn) % 2}", f"w{number}")
+            if job is not None:
+                with suppress(StaleAttempt):
+                    store.give_back(job.id, job.attempt, AttemptEnd.DRAINED, "", ())
+            if number % 2:
+                store.take_back_lost(lease_s=0.0)
+            else:
+                store.retire(f"w{number + 1}")
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(work, range(THREADS)))
+    assert sum(depth.count for depth in store.depths()) == 60
 
 
 def test_cancel_racing_finish_leaves_exactly_one_terminal_state(store: PostgresJobStore) -> None:
