@@ -167,6 +167,16 @@ def test_pictures_among_input_items_have_their_bytes_when_they_are_asked_for(
     assert not any("blob" in part or "media_type" in part for part in [*parts, *plain["content"]])
 
 
+def test_uploaded_pictures_are_referred_to_by_their_ids(api: ServedApi, client: openai.OpenAI) -> None:
+    file = client.files.create(file=("a.png", b"a picture"), purpose="vision")
+    parts: Any = [{"type": "input_image", "file_id": file.id}, {"type": "input_file", "file_id": file.id}]
+    made = client.responses.create(model=MODEL, input=[{"role": "user", "content": parts}], background=True)
+    client.responses.cancel(made.id)
+    request = api.worker.store.get(made.id).request
+    (digest,) = request.blobs()
+    assert request.messages == (Message(Role.USER, (ImagePart(f"blob:{digest}"), ImagePart(f"blob:{digest}"))),)
+
+
 def test_answer_and_calls_are_sent_back_as_items(api: ServedApi, client: openai.OpenAI) -> None:
     with api.worker.serving():
         first = client.responses.create(model=MODEL, input="Hi")
