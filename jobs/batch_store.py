@@ -9,20 +9,10 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
+from sqlalchemy import Connection, delete, func, insert, select, text, update
 
-from jobs.batches import (
-    WINDOW_S,
-    Batch,
-    BatchStatus,
-    BatchUsage,
-    Counts,
-    Endpoint,
-    LineFault,
-    NewBatch,
-    Place,
-    Refusal,
-)
+from jobs.batch_rows import batch_of
+from jobs.batches import WINDOW_S, Batch, BatchStatus, BatchUsage, Counts, LineFault, NewBatch, Place, Refusal
 from jobs.database import Database
 from jobs.errors import BatchNotActive, BatchNotFound
 from jobs.file_store import insert_file
@@ -34,10 +24,7 @@ from jobs.store.rows import encode, job_of, select_jobs
 from jobs.tables import batch_refusals, batches, jobs
 from jobs.webhooks import add_batch_event
 
-_faults = msgspec.json.Decoder(tuple[LineFault, ...])
-_usage = msgspec.json.Decoder(BatchUsage)
 _error = msgspec.json.Decoder(dict[str, str | None])
-_metadata = msgspec.json.Decoder(dict[str, str])
 
 # What failed before the batch was stopped failed by itself.
 _SHOWN = """
@@ -241,7 +228,7 @@ def _get(connection: Connection, batch_id: str, tenant: str | None) -> Batch:
     row = connection.execute(_GET, {"id": batch_id, "tenant": tenant}).one_or_none()
     if row is None:
         raise BatchNotFound(batch_id)
-    return _batch_of(row)
+    return batch_of(row)
 
 
 def _page(connection: Connection, tenant: str, after: str | None, limit: int) -> list[Batch]:
@@ -252,7 +239,7 @@ def _page(connection: Connection, tenant: str, after: str | None, limit: int) ->
         if before is None:
             raise BatchNotFound(after)
     rows = connection.execute(_PAGE, {"tenant": tenant, "before": before, "limit": limit})
-    return [_batch_of(row) for row in rows]
+    return [batch_of(row) for row in rows]
 
 
 def _move(connection: Connection, batch_id: str, source: BatchStatus, values: dict[str, Any]) -> bool:
@@ -267,39 +254,3 @@ def _end(connection: Connection, batch: Batch, status: BatchStatus, values: dict
     connection.execute(delete(batch_refusals).where(batch_refusals.c.batch_id == batch.id))
     add_batch_event(connection, batch.tenant, batch.id, status.value)
     return True
-
-
-def _batch_of(row: Row[Any]) -> Batch:
-    return Batch(
-        id=row.id,
-        tenant=row.tenant,
-        key_id=row.key_id,
-        endpoint=Endpoint(row.endpoint),
-        input_file_id=row.input_file_id,
-        digest=row.digest,
-        model=row.model,
-        status=BatchStatus(row.status),
-        metadata=_metadata.decode(row.metadata),
-        output_lifetime_s=row.output_lifetime_s,
-        errors=_faults.decode(row.errors) if row.errors else (),
-        next_line=row.next_line,
-        next_byte=row.next_byte,
-        taken=row.taken,
-        counts=_counts_of(row),
-        usage=_usage.decode(row.usage) if row.usage else None,
-        output_file_id=row.output_file_id,
-        error_file_id=row.error_file_id,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        in_progress_at=row.in_progress_at,
-        finalizing_at=row.finalizing_at,
-        cancelling_at=row.cancelling_at,
-        ended_at=row.ended_at,
-        overdue=row.overdue,
-    )
-
-
-def _counts_of(row: Row[Any]) -> Counts:
-    if row.ended_at is not None:
-        return Counts(row.total, row.completed, row.failed)
-    return Counts(row.total, row.taken - row.refused - row.active - row.lost, row.refused + row.lost_alone)

@@ -45,7 +45,7 @@ class LineIntake:
         if batch.endpoint is Endpoint.RESPONSES:
             return responses.order_of(self.submission, fields, caller, place)
         body = validate(ChatBody, fields)
-        origin = Origin(background=True, stored=False, batch=place)
+        origin = Origin(background=True, stored=body.store, batch=place)
         return self.submission.order_of(body, JobKind.CHAT_COMPLETION, caller, origin)
 
 
