@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from api.auth import Asker, Caller, Tenant
+from api.auth import Caller, KnownCaller, Tenant
 from api.backend import Backend, backend_of
 from api.body import parse_object, read_body
 from api.errors import ApiError
@@ -51,7 +51,7 @@ SAMPLES = {"response": "resp_test", "batch": "batch_test", "job": "job_test"}
 
 
 @router.post("/webhook_endpoints", summary="Register an endpoint", openapi_extra=json_body(WebhookEndpointBody))
-async def create_endpoint(request: Request, caller: Asker, response: Response) -> WebhookEndpointWithSecret:
+async def create_endpoint(request: Request, caller: KnownCaller, response: Response) -> WebhookEndpointWithSecret:
     """The answer is the only one that holds `signing_secret`. The URL is https to a public address."""
     backend = backend_of(request)
     raw = await read_body(request, MOST_BYTES)
