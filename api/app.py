@@ -15,6 +15,7 @@ from api import (
     metrics,
     models,
     openapi,
+    stored_completions,
     tokenize,
     webhook_deliveries,
     webhook_endpoints,
@@ -49,7 +50,7 @@ def create_app(settings: ApiSettings, services: ServiceSettings, webhooks: Webho
         redoc_url=None,
     )
     errors.install(app)
-    for part in (chat, responses, response_inputs, jobs, files, batches):
+    for part in (chat, stored_completions, responses, response_inputs, jobs, files, batches):
         app.include_router(part.router)
     for part in (webhook_endpoints, webhook_deliveries, tokenize, models, health, metrics):
         app.include_router(part.router)

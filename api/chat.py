@@ -64,7 +64,7 @@ def _accept(backend: Backend, raw: bytes, caller: Caller, key: IdempotencyKey | 
     body = validate(ChatBody, parse_object(raw))
 
     def make() -> Job:
-        origin = Origin(background=False, stored=False)
+        origin = Origin(background=False, stored=body.store)
         job = backend.submission.submit(body, JobKind.CHAT_COMPLETION, caller, origin, key)
         backend.metrics.accepted(job.kind, job.model)
         return job

@@ -12,8 +12,8 @@ FunctionName = Annotated[str, StringConstraints(pattern=NAME)]
 
 
 class FunctionDefinition(Wire):
-    """`parameters` is the JSON schema of an object; without it the function takes no arguments. `strict`: what does
-    not keep the schema is no call."""
+    """`parameters` is the JSON schema of an object; without it the function takes no arguments. `strict`: the
+    schema must be one that can be kept, as required calls do; `auto` leaves the model free."""
 
     name: FunctionName
     description: Text | None = None

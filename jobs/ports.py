@@ -50,7 +50,7 @@ class WorkerStatus:
 @dataclass(frozen=True, slots=True)
 class JobFilter:
     """`after` is a job id: the page starts behind it, in the listing's order (newest first unless `ascending`).
-    None: whatever kind, stored or not."""
+    None: whatever kind, stored or not. `answered`: only jobs that are completed or incomplete."""
 
     state: JobState | None = None
     model: str | None = None
@@ -60,6 +60,7 @@ class JobFilter:
     ascending: bool = False
     kind: JobKind | None = None
     stored: bool | None = None
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,10 @@ class JobStore(Protocol):
     def cancel(self, job_id: str, tenant: str | None = None) -> Job:
         """Compare-and-set to cancelled from queued or in_progress. Cancelling a terminal job returns it as it is.
         The returned job's `worker` names who ran it, so that it can be told. Raises JobNotFound."""
+        ...
+
+    def label(self, job_id: str, tenant: str, metadata: Mapping[str, str]) -> Job:
+        """Puts this metadata in place of the job's own, whatever its state. Raises JobNotFound."""
         ...
 
     def extend_tokens(self, job_id: str, tokens: Sequence[Token]) -> Job:

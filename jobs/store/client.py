@@ -1,16 +1,17 @@
 """What clients and operators do to a job: cancel it, complete its tokens, give a dead letter another life."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, literal, update
+from sqlalchemy.dialects.postgresql import JSONB
 
 from jobs.errors import IllegalTransition
 from jobs.job import AttemptEnd, Job, JobError, JobState, Token
 from jobs.store.ending import TOO_MANY_ATTEMPTS, end_job, locked_job
 from jobs.store.intake import get_job
-from jobs.store.rows import add_tokens
+from jobs.store.rows import add_tokens, encode
 from jobs.store.shares import enter
 from jobs.tables import jobs
 
@@ -20,6 +21,13 @@ def cancel(connection: Connection, job_id: str, tenant: str | None) -> Job:
     if JobState(row.state).terminal:
         return get_job(connection, job_id)
     return replace(end_job(connection, row, JobState.CANCELLED, AttemptEnd.CANCELLED), worker=row.worker)
+
+
+def label(connection: Connection, job_id: str, tenant: str, metadata: Mapping[str, str]) -> Job:
+    row = locked_job(connection, job_id, tenant)
+    new = literal(encode(dict(metadata)), JSONB())
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(metadata=new))
+    return get_job(connection, job_id)
 
 
 def extend_tokens(connection: Connection, job_id: str, tokens: Sequence[Token]) -> Job:

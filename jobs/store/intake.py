@@ -101,6 +101,8 @@ def page(connection: Connection, tenant: str, wanted: JobFilter) -> list[Job]:
         statement = statement.where(jobs.c.kind == wanted.kind)
     if wanted.stored is not None:
         statement = statement.where(jobs.c.stored == wanted.stored)
+    if wanted.answered:
+        statement = statement.where(jobs.c.state.in_((JobState.COMPLETED, JobState.INCOMPLETE)))
     if wanted.metadata:
         statement = statement.where(jobs.c.metadata.contains(literal(encode(wanted.metadata), JSONB())))
     if wanted.after is not None:

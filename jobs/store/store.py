@@ -105,6 +105,9 @@ class PostgresJobStore:
     def cancel(self, job_id: str, tenant: str | None = None) -> Job:
         return self._database.transaction(lambda on: client.cancel(on, job_id, tenant))
 
+    def label(self, job_id: str, tenant: str, metadata: Mapping[str, str]) -> Job:
+        return self._database.transaction(lambda on: client.label(on, job_id, tenant, metadata))
+
     def extend_tokens(self, job_id: str, tokens: Sequence[Token]) -> Job:
         return self._database.transaction(lambda on: client.extend_tokens(on, job_id, tokens))
 

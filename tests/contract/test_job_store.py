@@ -479,3 +479,12 @@ def test_request_and_tokens_may_hold_any_character(store: JobStore) -> None:
     store.finish(claimed(store).id, 1, replace(COMPLETED, tokens=(Token(1, text),)))
     assert store.get(job.id).request == chat_request(text)
     assert store.get(job.id).text == text
+
+
+def test_label_puts_metadata_in_place_of_a_jobs_own(store: JobStore) -> None:
+    job = store.insert(new_job(metadata={"a": "b", "c": "d"}))
+    assert store.label(job.id, job.tenant, {"a": "z"}).metadata == {"a": "z"}
+    assert store.get(job.id).metadata == {"a": "z"}
+    with pytest.raises(JobNotFound):
+        store.label(job.id, "other", {})
+    assert store.page(job.tenant, JobFilter(answered=True)) == []

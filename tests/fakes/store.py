@@ -102,6 +102,7 @@ class FakeJobStore:
                 and filter.model in (None, job.model)
                 and filter.kind in (None, job.kind)
                 and filter.stored in (None, job.origin.stored)
+                and (not filter.answered or job.state in (JobState.COMPLETED, JobState.INCOMPLETE))
                 and filter.metadata.items() <= job.metadata.items()
                 and (after is None or (self._number[job.id] > after) == filter.ascending)
                 and job.id != filter.after
@@ -254,6 +255,10 @@ class FakeJobStore:
             if job.state.terminal:
                 return job
             return replace(self._end(job, JobState.CANCELLED, AttemptEnd.CANCELLED), worker=job.worker)
+
+    def label(self, job_id: str, tenant: str, metadata: Mapping[str, str]) -> Job:
+        with self._lock:
+            return self._put(replace(self.get(job_id, tenant), metadata=dict(metadata)))
 
     def extend_tokens(self, job_id: str, tokens: Sequence[Token]) -> Job:
         with self._lock:

@@ -25,9 +25,32 @@ COMPLETION = {
     "service_tier": "default",
 }
 
+STORED = {**COMPLETION, "metadata": {"topic": "shapes"}}
+
 EXAMPLES: Examples = {
     "POST /v1/chat/completions": Example(
         {"model": MODEL, "messages": [QUESTION], "max_completion_tokens": 64, "temperature": 0}, {200: COMPLETION}
+    ),
+    "GET /v1/chat/completions": Example(
+        answers={200: {"object": "list", "data": [STORED], "first_id": ID, "last_id": ID, "has_more": False}}
+    ),
+    "GET /v1/chat/completions/{completion_id}": Example(answers={200: STORED}),
+    "POST /v1/chat/completions/{completion_id}": Example({"metadata": {"topic": "shapes"}}, {200: STORED}),
+    "DELETE /v1/chat/completions/{completion_id}": Example(
+        answers={200: {"id": ID, "object": "chat.completion.deleted", "deleted": True}}
+    ),
+    "GET /v1/chat/completions/{completion_id}/messages": Example(
+        answers={
+            200: {
+                "object": "list",
+                "data": [
+                    {"id": f"{ID}-0", "role": "user", "content": "What is it?", "content_parts": None, "name": None}
+                ],
+                "first_id": f"{ID}-0",
+                "last_id": f"{ID}-0",
+                "has_more": False,
+            }
+        }
     ),
     "POST /v1/tokenize": Example(
         {"model": MODEL, "messages": [QUESTION], "max_completion_tokens": 64},
