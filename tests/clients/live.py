@@ -53,6 +53,7 @@ def started(services: Services, model: Path, folder: Path) -> Iterator[Live]:
 def _start(it: System) -> None:
     it.start_api()
     it.start_maintenance()
+    it.start_batches()
     it.start_worker()
 
 

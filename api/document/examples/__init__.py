@@ -1,8 +1,8 @@
 """All examples, by operation."""
 
 from api.document.example import Examples
-from api.document.examples import chat, files, jobs, operation, responses, webhooks
+from api.document.examples import batches, chat, files, jobs, operation, responses, webhooks
 
-PARTS = (chat, responses, files, jobs, operation, webhooks)
+PARTS = (chat, responses, files, batches, jobs, operation, webhooks)
 
 EXAMPLES: Examples = {name: example for part in PARTS for name, example in part.EXAMPLES.items()}

@@ -17,6 +17,7 @@ QUEUED: dict[str, Any] = {
     "deadline": None,
     "metadata": {"shelf": "7"},
     "output": "",
+    "tool_calls": None,
     "logprobs": None,
     "choices": None,
     "usage": None,

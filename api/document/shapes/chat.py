@@ -71,8 +71,38 @@ class ChatCompletion(Shown):
     metadata: dict[str, Any] | None = None
 
 
+class CompletionList(Shown):
+    object: Literal["list"]
+    data: list[ChatCompletion]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class DeletedCompletion(Shown):
+    id: str
+    object: Literal["chat.completion.deleted"]
+    deleted: Literal[True]
+
+
+class StoredMessageList(Shown):
+    """Each message has `id`, `role`, `content`, `content_parts` and `name`, and what tools add to it."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+STORED = "/v1/chat/completions/{completion_id}"
 SHAPES: Shapes = {
     "POST /v1/chat/completions": {
         200: Shape(ChatCompletion, "The answer, or with `stream: true` its chunks.", others=STREAM)
     },
+    "GET /v1/chat/completions": {200: Shape(CompletionList)},
+    f"GET {STORED}": {200: Shape(ChatCompletion)},
+    f"POST {STORED}": {200: Shape(ChatCompletion)},
+    f"DELETE {STORED}": {200: Shape(DeletedCompletion)},
+    f"GET {STORED}/messages": {200: Shape(StoredMessageList)},
 }

@@ -36,3 +36,22 @@ def seeing(text: str = "What is it?", **more: Any) -> dict[str, Any]:
         {"type": "text", "text": text},
     ]
     return chat(**more) | {"messages": [{"role": "user", "content": parts}]}
+
+
+def asking(said: str = "Talk.", /, **more: Any) -> dict[str, Any]:
+    """A response's body."""
+    return {"model": MODEL, "input": said, "temperature": 0, "max_output_tokens": 12, **more}
+
+
+def looking(said: str = "What is it?", /, **more: Any) -> dict[str, Any]:
+    parts = [
+        {"type": "input_image", "image_url": data_url(picture()), "detail": "low"},
+        {"type": "input_text", "text": said},
+    ]
+    return asking(**more) | {"input": [{"role": "user", "content": parts}]}
+
+
+def concluding(**more: Any) -> dict[str, Any]:
+    """A response that ends by itself: JSON of the schema WEATHER."""
+    text = {"format": {"type": "json_schema", "name": "weather", "schema": WEATHER, "strict": True}}
+    return asking(**({"text": text, "max_output_tokens": 80} | more))
