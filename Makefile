@@ -4,6 +4,7 @@
 #   TORCH      what to install as torch, when another build than the default index's is wanted
 #   PIP_FLAGS  more words for pip, such as an index of your own
 #   MODEL      what `make up` serves, instead of the models of conf/server.toml; PORT: where
+#   SEED       of the load and the faults of `make chaos`
 #   ARGS       more words for pytest, for bench, for vlmq up and for vlmq demo
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -13,6 +14,7 @@ PIP_FLAGS ?=
 MODEL ?=
 PORT ?= 8700
 ARGS ?=
+SEED ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,7 +25,7 @@ TINY := var/models/vlmq-tiny/config.json
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model demo up down status test unit contract integration acceptance clients check format gpu bench docs clean
+.PHONY: help setup model demo up down status test unit contract integration acceptance clients check format gpu chaos bench docs clean
 
 help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +89,9 @@ format: $(STAMP) ## rewrite the code in the one format
 
 gpu: $(STAMP) ## build the demo model's vision engine on this GPU, compare it with torch, measure both
 	$(BIN)/python -m tools.build_vision_engine.on_gpu
+
+chaos: $(STAMP) ## kill, cut and starve the parts of a running system under load, and audit it (SEED=n)
+	$(BIN)/python -m tests.chaos --seed $(SEED) $(ARGS)
 
 bench: $(TINY) ## measure engine and path against transformers, side by side
 	$(BIN)/python -m bench $(ARGS)

@@ -1,0 +1,259 @@
+"""Two hosts of an installation as real processes over one PostgreSQL and one Valkey, to kill, freeze and cut.
+
+Host `a` reaches the services directly, host `b` over wires that can be cut. Knows neither load nor schedule.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from cli.postgres import SOCKET_NAME as POSTGRES_SOCKET
+from cli.services import Services
+from cli.valkey import SOCKET_NAME as VALKEY_SOCKET
+from jobs.schema import migrate
+from jobs.settings import ServiceSettings
+from tests.acceptance.system import Process, free_port
+from tests.chaos.clock import Clock
+from tests.chaos.wire import Network, Wire
+from tests.fixtures.eventually import eventually
+
+MODEL = "vlmq-demo"
+ROOT = Path(__file__).resolve().parents[2]
+BLOB_MIB = 64
+"""Size of the file system that the blob store lies on, where one may be mounted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Settings of the installation under test, in seconds."""
+
+    lease_s: float = 10.0
+    heartbeat_s: float = 2.0
+    engine_silence_s: float = 8.0
+    stream_ttl_s: int = 20
+    blob_age_s: float = 10.0
+    clean_s: float = 2.0
+    max_attempts: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process: how it is started, and what it says when it works."""
+
+    name: str
+    module: tuple[str, ...]
+    environment: Mapping[str, str]
+    ready: str
+    port: int = 0
+
+
+@dataclass
+class Cluster:
+    services: Services
+    settings: ServiceSettings
+    folder: Path
+    times: Times
+    root: Path
+    """The source tree that the processes run: the project's own, or a mutant of it."""
+    wires: tuple[Wire, ...]
+    network: Network
+    clock: Clock
+    tmpfs: bool
+    receiver: str = "127.0.0.1"
+    """Host and port of the webhook receiver."""
+    parts: dict[str, Part] = field(default_factory=dict)
+    running: dict[str, Process] = field(default_factory=dict)
+    starts: int = 0
+
+    @property
+    def urls(self) -> list[str]:
+        """Of both API processes."""
+        return [f"http://127.0.0.1:{part.port}" for part in self.parts.values() if part.port]
+
+    def start(self, name: str, wait: bool = True) -> Process:
+        part = self.parts[name]
+        self.starts += 1
+        log = self.folder / f"{name}.{self.starts:03d}.log"
+        with log.open("wb") as out:
+            popen = subprocess.Popen(
+                [sys.executable, "-m", *part.module],
+                cwd=self.root,
+                env=os.environ | {"PYTHONPATH": str(self.root)} | dict(part.environment),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        process = self.running[name] = Process(name, popen, log)
+        if wait:
+            eventually(f"{name} is ready", lambda: self.ready(name))
+        return process
+
+    def start_all(self) -> None:
+        for name in self.parts:
+            self.start(name, wait=False)
+        for name in self.parts:
+            eventually(f"{name} is ready", lambda name=name: self.ready(name))  # type: ignore[misc]
+
+    def ready(self, name: str) -> bool:
+        process = self.running[name]
+        code = process.popen.poll()
+        assert code is None, f"{name} exited {code}:\n{process.output()[-3000:]}"
+        return self.parts[name].ready in process.output()
+
+    def kill(self, name: str) -> None:
+        self.running[name].kill()
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """To the process and its children: a host that freezes freezes as a whole."""
+        process = psutil.Process(self.running[name].popen.pid)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for each in (process, *process.children(recursive=True)):
+                each.send_signal(number)
+
+    def engine(self, name: str) -> psutil.Process | None:
+        """The engine process of a worker, unless it is just being replaced."""
+        with contextlib.suppress(StopIteration, psutil.NoSuchProcess):
+            return self.running[name].engine()
+        return None
+
+    def memory(self) -> dict[str, int]:
+        """Resident bytes of each process, the workers' engines by themselves."""
+        sizes = {}
+        for name, process in self.running.items():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                sizes[name] = psutil.Process(process.popen.pid).memory_info().rss
+                if (engine := self.engine(name) if name.startswith("worker") else None) is not None:
+                    sizes[f"{name} engine"] = engine.memory_info().rss
+        return sizes
+
+    def stop(self) -> None:
+        for name, process in self.running.items():
+            if process.popen.poll() is None:
+                self.signal(name, signal.SIGCONT)
+                process.popen.terminate()
+        end = time.monotonic() + 40
+        for process in self.running.values():
+            try:
+                process.popen.wait(max(0.1, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.popen.pid, signal.SIGKILL)
+                process.popen.wait(10)
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, times: Times, root: Path = ROOT, receiver_port: int = 0) -> Iterator[Cluster]:
+    """Everything is set up, nothing of ours runs yet."""
+    network = Network()
+    with (
+        # Outside pytest's folder, which other users may not enter: PostgreSQL is one of them.
+        tempfile.TemporaryDirectory(prefix="vlmq-chaos-") as home,
+        _clock(Path(home)) as clock,
+        Services(Path(home)) as services,
+        _blob_store(folder / "blobs") as tmpfs,
+    ):
+        migrate(services.database_url)
+        wires = (
+            network.wire(folder / "b" / POSTGRES_SOCKET, services.postgres.sockets / POSTGRES_SOCKET),
+            network.wire(folder / "b" / VALKEY_SOCKET, services.valkey.sockets / VALKEY_SOCKET),
+        )
+        settings = ServiceSettings(
+            database_url=services.database_url,
+            redis_url=services.redis_url,
+            blob_url=str(folder / "blobs"),
+            models=(MODEL,),
+            lease_s=times.lease_s,
+            heartbeat_s=times.heartbeat_s,
+            stream_ttl_s=times.stream_ttl_s,
+            max_attempts=times.max_attempts,
+        )
+        it = Cluster(
+            services, settings, folder, times, root, wires, network, clock, tmpfs, f"127.0.0.1:{receiver_port}"
+        )
+        it.parts = parts_of(it)
+        try:
+            yield it
+        finally:
+            it.stop()
+            network.close()
+
+
+def parts_of(cluster: Cluster) -> dict[str, Part]:
+    """Whatever an installation runs, on both hosts where it may run twice."""
+    made: list[Part] = []
+    for host in ("a", "b"):
+        here = _environment(cluster, host)
+        port = free_port()
+        api = here | {"VLMQ_API_PORT": str(port), "VLMQ_API_KEEPALIVE_S": "2"}
+        made += [
+            Part(f"api-{host}", ("api",), api, "Application startup complete", port),
+            Part(f"worker-{host}", ("worker",), here, " ready"),
+            Part(f"maintenance-{host}", ("worker.maintenance",), here, "ready"),
+            Part(f"batches-{host}", ("api.batch_process",), here, "ready"),
+            Part(f"deliveries-{host}", ("worker.deliveries",), here, "deliveries ready"),
+        ]
+    return {part.name: part for part in made}
+
+
+def _environment(cluster: Cluster, host: str) -> dict[str, str]:
+    times, settings = cluster.times, cluster.settings
+    near = host == "a"
+    sockets = cluster.folder / "b"
+    return {
+        "VLMQ_DATABASE_URL": settings.database_url if near else f"postgresql://postgres@/vlmq?host={sockets}",
+        "VLMQ_REDIS_URL": settings.redis_url if near else f"unix://{sockets / VALKEY_SOCKET}",
+        "VLMQ_BLOB_URL": settings.blob_url,
+        "VLMQ_MODELS": MODEL,
+        "VLMQ_LEASE_S": str(times.lease_s),
+        "VLMQ_HEARTBEAT_S": str(times.heartbeat_s),
+        "VLMQ_MAX_ATTEMPTS": str(times.max_attempts),
+        "VLMQ_STREAM_TTL_S": str(times.stream_ttl_s),
+        "VLMQ_WORKER_MODEL": MODEL,
+        "VLMQ_WORKER_GRACE_S": "1",
+        "VLMQ_WORKER_ENGINE_SILENCE_S": str(times.engine_silence_s),
+        "VLMQ_WEBHOOKS_ALLOWED_HOSTS": cluster.receiver,
+        "VLMQ_WEBHOOKS_SCHEDULE_S": "0,1,1,2,2,4,4,8,8,8,8",
+        "VLMQ_WEBHOOKS_TIMEOUT_S": "3",
+        "VLMQ_WEBHOOKS_LEASE_S": "8",
+        "VLMQ_API_BATCH_POLL_S": "0.5",
+        "VLMQ_MAINTENANCE_BLOB_AGE_S": str(times.blob_age_s),
+        "VLMQ_MAINTENANCE_CLEAN_S": str(times.clean_s),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@contextlib.contextmanager
+def _clock(home: Path) -> Iterator[Clock]:
+    """Of everything that is started meanwhile, our own children's children included."""
+    home.chmod(0o711)
+    clock = Clock(home)
+    before = dict(os.environ)
+    os.environ.update(clock.environment)
+    try:
+        yield clock
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _blob_store(folder: Path) -> Iterator[bool]:
+    """A small file system of its own, so that it can be filled; a plain folder where mounting is not allowed. Whether
+    it is one."""
+    folder.mkdir(parents=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={BLOB_MIB}m", "vlmq-chaos", str(folder)], capture_output=True, check=False
+    )
+    try:
+        yield made.returncode == 0
+    finally:
+        if made.returncode == 0:
+            subprocess.run(["umount", "-l", str(folder)], check=False)
