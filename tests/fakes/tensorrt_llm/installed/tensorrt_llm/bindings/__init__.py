@@ -1,0 +1,1 @@
+"""What of TensorRT-LLM is compiled."""
