@@ -32,15 +32,18 @@ def fault_of(request: Request, config: ExecutorConfig, longest: int, vocab_size:
     bias = request.embedding_bias
     if bias is not None and (bias.numel() != vocab_size or not bias.is_floating_point()):
         return f"embedding_bias {list(bias.shape)} of {bias.dtype} for a vocabulary of {vocab_size}"
-    return _policy_fault(request, config) or _absent_fault(request)
+    return _policy_fault(request, config, longest) or _absent_fault(request)
 
 
-def _policy_fault(request: Request, config: ExecutorConfig) -> str:
+def _policy_fault(request: Request, config: ExecutorConfig, longest: int) -> str:
     policy = config.scheduler_config.capacity_scheduler_policy
-    if policy is CapacitySchedulerPolicy.MAX_UTILIZATION and request.streaming and not config.enable_chunked_context:
-        return "MAX_UTILIZATION cannot pause a request that streams unless chunked context is on"
+    evicts = policy is not CapacitySchedulerPolicy.GUARANTEED_NO_EVICT and not config.enable_chunked_context
+    if evicts and request.streaming and len(request.input_token_ids) + request.max_tokens - 1 > longest:
+        return "Request sequence length is potentially greater than max input length; it cannot be evicted and stream"
     if request.guided_decoding_params is not None and config.guided_decoding_config is None:
         return "Guided decoding is not enabled, but the request has guided decoding params"
+    if request.output_config.return_generation_logits and not config.gather_generation_logits:
+        return "To return generation logits, gather_generation_logits must be enabled in ExecutorConfig"
     return ""
 
 

@@ -24,9 +24,8 @@ class Bound:
     def __init__(self, name: str, *overloads: Callable[..., Any]) -> None:
         self.__name__ = name
         self._overloads = [(function, inspect.signature(function)) for function in overloads]
-        texts = [f"{name}{signature}" for _, signature in self._overloads]
-        self.__doc__ = "\n".join(texts)
-        self.__nb_signature__ = tuple((f"def {text}", None) for text in texts)
+        self.__doc__ = "\n".join(f"{name}{signature}" for _, signature in self._overloads)
+        self.__nb_signature__ = tuple(_told(name, signature) for _, signature in self._overloads)
 
     def __get__(self, instance: object, owner: type) -> Any:
         return self if instance is None else types.MethodType(self, instance)
@@ -42,6 +41,23 @@ class Bound:
             else:
                 return function(*args, **kwargs)
         raise TypeError(f"{self.__name__}(): incompatible function arguments.\n" + "\n".join(faults))
+
+
+def _told(name: str, signature: inspect.Signature) -> tuple[str, None, tuple[Any, ...]]:
+    """As nanobind tells it: where a default stands, a backslash and its number."""
+    defaults: list[Any] = []
+    parameters = []
+    for parameter in signature.parameters.values():
+        if parameter.default is not parameter.empty:
+            defaults.append(parameter.default)
+            parameter = parameter.replace(default=_Numbered(len(defaults) - 1))
+        parameters.append(parameter)
+    return f"def {name}{signature.replace(parameters=parameters)}", None, tuple(defaults)
+
+
+class _Numbered(int):
+    def __repr__(self) -> str:
+        return f"\\{int(self)}"
 
 
 def bound(*overloads: Callable[..., Any]) -> Any:

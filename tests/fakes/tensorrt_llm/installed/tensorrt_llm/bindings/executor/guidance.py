@@ -1,18 +1,22 @@
-"""Guided decoding, kept by llguidance whatever the backend's name."""
+"""Guided decoding: XGrammar's part is played by llguidance."""
 
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from tensorrt_llm.bindings.executor.config import GuidedDecodingConfig
-from tensorrt_llm.bindings.executor.enums import GuideType
+from tensorrt_llm.bindings.executor.enums import GuidedDecodingBackend, GuideType
 from tensorrt_llm.bindings.executor.request import GuidedDecodingParams
 from worker.engine.grammar import Matcher
 
 
 class Guidance:
     def __init__(self, config: GuidedDecodingConfig, vocab_size: int) -> None:
+        if config.backend is GuidedDecodingBackend.LLGUIDANCE:
+            raise RuntimeError("LLGuidance is not supported for guided decoding in C++ runtime.")
+        if config.encoded_vocab is None:
+            raise RuntimeError("bad optional access")
         if config.tokenizer_str is None or not config.stop_token_ids:
-            raise RuntimeError("guided decoding needs tokenizer_str and stop_token_ids")
+            raise RuntimeError("this stand-in needs tokenizer_str and stop_token_ids")
         self._trie = LLTokenizer(config.tokenizer_str, n_vocab=vocab_size, eos_token=config.stop_token_ids)
 
     def matcher(self, asked: GuidedDecodingParams) -> Matcher:

@@ -18,15 +18,10 @@ from tensorrt_llm.bindings.executor.language_model import LanguageModel
 from tensorrt_llm.bindings.executor.mailbox import Mailbox
 from tensorrt_llm.bindings.executor.request import Request
 from tensorrt_llm.bindings.executor.response import KvCacheMetrics, Response
+from tensorrt_llm.bindings.executor.sampling import draw
 from tensorrt_llm.bindings.executor.sequence import Sequence
 from tensorrt_llm.bindings.executor.statistics import InflightBatchingStats, IterationStats, KvCacheStats
 from worker.engine.torch.batch import ForwardBatch
-from worker.engine.torch.sampler import Sampler
-from worker.engine.torch.sampling_plan import Held as HeldBack
-from worker.engine.torch.sampling_plan import SamplingPlan
-from worker.engine.torch.token_masks import masks_of
-
-_CPU = torch.device("cpu")
 
 
 @dataclass
@@ -47,7 +42,6 @@ class Loop:
         self._blocks = KvBlocks(tokens // size, size, kv.enable_block_reuse, kv.enable_partial_reuse)
         self._longest = min(built["max_seq_len"], tokens // size * size)
         self._model = LanguageModel(folder, self._blocks.total, self._batch)
-        self._sampler = Sampler(self._batch, folder.vocab_size, _CPU)
         guided = config.guided_decoding_config
         self._guidance = Guidance(guided, folder.vocab_size) if guided else None
         self._changed = threading.Condition()
@@ -101,6 +95,7 @@ class Loop:
         completed = 0
         try:
             self._fill_tables()
+            self._build_guides(scheduled)
             self._forward(scheduled)
         except RuntimeError as exc:
             self._fail_all(f"Encountered an error in forwardAsync function: {exc}")
@@ -133,7 +128,7 @@ class Loop:
         longest = min(self._longest - 1, self._step_tokens)
         fault = fault_of(request, self._config, longest, self._model.vocab_size)
         if fault:
-            self._refuse(request_id, request, fault)
+            self._refuse(request_id, request, f"Encountered an error when fetching new request: {fault}")
             return
         # Beyond what fits an answer is cut short, with no more than a line in the log.
         most = min(request.max_tokens, self._longest - len(request.input_token_ids))
@@ -174,11 +169,6 @@ class Loop:
         blocks = -(-prompt // self._blocks.size)
         missed = blocks - held.reused
         sequence.metrics = KvCacheMetrics(blocks, missed, held.reused, missed, held.reused / blocks)
-        asked = sequence.request.guided_decoding_params
-        if asked is not None and self._guidance is not None:
-            sequence.matcher = self._guidance.matcher(asked)
-        text = [i for i in sequence.ids if i < self._model.vocab_size]
-        self._sampler.open(sequence.slot, sequence.sampling, text, [])
         return True
 
     def _fill_tables(self) -> None:
@@ -189,6 +179,13 @@ class Loop:
                 if self._config.decoding_config is not None and sequence.request.lookahead_config is not None:
                     raise RuntimeError("Invalid input shape")
                 self._model.put_table(sequence.slot, tuning.embedding_table)
+
+    def _build_guides(self, sequences: list[Sequence]) -> None:
+        """Of who is at its prompt: a guide knows nothing of what the prompt may hold of the answer."""
+        for sequence in sequences:
+            asked = sequence.request.guided_decoding_params
+            if asked is not None and self._guidance is not None and sequence.matcher is None:
+                sequence.matcher = self._guidance.matcher(asked)
 
     def _forward(self, sequences: list[Sequence]) -> None:
         if not sequences:
@@ -222,20 +219,10 @@ class Loop:
         self._draw(sequences, logits)
 
     def _draw(self, sequences: list[Sequence], logits: torch.Tensor) -> None:
-        held_back = [
-            HeldBack(row, [s.request.end_id], s.request.sampling_config.min_tokens)
-            for row, s in enumerate(sequences)
-            if s.request.sampling_config.min_tokens and s.request.end_id is not None
-        ]
-        plan = SamplingPlan([s.slot for s in sequences], [s.sampling for s in sequences], _CPU, held_back)
-        drawn = np.array([len(s.generated) for s in sequences], dtype=np.int64)
-        masks = masks_of(sequences, self._model.vocab_size, _CPU)  # type: ignore[arg-type]
-        draw = self._sampler.sample(logits.clone(), plan, drawn, masks)
-        for row, (sequence, token) in enumerate(zip(sequences, draw.tokens, strict=True)):
-            logged = draw.logprobs.get(row)
-            sequence.take(token, logged.logprob if logged else None)
+        for sequence, token in zip(sequences, draw(sequences, logits), strict=True):
+            sequence.take(token.id, token.logprob)
             if sequence.matcher is not None and sequence.finish is not FinishReason.END_ID:
-                sequence.matcher.take([token])
+                sequence.matcher.take([token.id])
 
     def _answer(self, scheduled: list[Sequence]) -> int:
         self._tell(scheduled)

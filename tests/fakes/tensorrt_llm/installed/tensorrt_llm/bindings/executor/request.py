@@ -11,6 +11,11 @@ from tensorrt_llm.bindings.executor.config import LookaheadDecodingConfig
 from tensorrt_llm.bindings.executor.enums import GuideType, KvCacheTransferMode, RequestType
 
 
+def _check(right: bool, what: str) -> None:
+    if not right:
+        raise RuntimeError(f"[TensorRT-LLM][ERROR] Assertion failed: {what}")
+
+
 @value
 class SamplingConfig:
     def __init__(
@@ -35,7 +40,14 @@ class SamplingConfig:
         num_return_sequences: Int32 | None = None,
         min_p: float | None = None,
         beam_width_array: list[Int32] | None = None,
-    ) -> None: ...
+    ) -> None:
+        _check(beam_width > 0, "beamWidth > 0")
+        _check(top_k is None or top_k >= 0, "topK.value() >= 0")
+        _check(top_p is None or 0 < top_p <= 1, "topP.value() > 0.f && topP.value() <= 1.f")
+        _check(temperature is None or temperature >= 0, "temperature.value() >= 0.f")
+        _check(min_tokens is None or min_tokens >= 0, "minTokens.value() >= 0")
+        _check(repetition_penalty is None or repetition_penalty > 0, "repetitionpenalty.value() > 0.f")
+        _check(min_p is None or 0 <= min_p <= 1, "minP.value() >= 0.f && minP.value() <= 1.0f")
 
 
 @value
@@ -151,7 +163,5 @@ class Request:
         allotted_time_ms: timedelta | None = None,
         cache_salt_id: Uint64 | None = None,
     ) -> None:
-        if not input_token_ids:
-            raise RuntimeError("Assertion failed: !mInputTokenIds.empty()")
-        if max_tokens < 1:
-            raise RuntimeError("Assertion failed: mMaxNewTokens > 0")
+        _check(bool(input_token_ids), "!mInputTokenIds.empty()")
+        _check(max_tokens > 0, "mMaxNewTokens > 0")

@@ -6,7 +6,6 @@ from tensorrt_llm.bindings.executor.enums import FinishReason
 from tensorrt_llm.bindings.executor.kv_blocks import BlockKeys, Held
 from tensorrt_llm.bindings.executor.request import Request
 from tensorrt_llm.bindings.executor.response import KvCacheMetrics, RequestPerfMetrics, Result
-from worker.engine.generation import Sampling
 from worker.engine.grammar import Matcher
 
 
@@ -21,7 +20,6 @@ class Sequence:
         extra_ids = list(tuning.input_token_extra_ids or ()) if tuning else []
         self.extra_ids = extra_ids or [0] * self.prompt_len
         self.keys = BlockKeys(self.ids, self.extra_ids, size, request.cache_salt_id)
-        self.sampling = sampling_of(request, index)
         self.started = time.monotonic()
         self.held: Held | None = None
         self.matcher: Matcher | None = None
@@ -91,25 +89,3 @@ class Sequence:
             log_probs=[list(self.log_probs)] if logged else None,
             request_perf_metrics=metrics,
         )
-
-
-def sampling_of(request: Request, index: int) -> Sampling:
-    """Neither top_k nor top_p: the likeliest token, whatever the temperature. What is drawn depends on the seed and on
-    how many tokens this request has drawn: a request that goes on where another one stopped begins anew."""
-    asked = request.sampling_config
-    greedy = asked.top_k == 1 or (not asked.top_k and not asked.top_p)
-    bias = request.embedding_bias
-    return Sampling(
-        seed=(asked.seed or 0) + index,
-        temperature=0.0 if greedy else (1.0 if asked.temperature is None else asked.temperature),
-        top_p=asked.top_p or 1.0,
-        top_k=0 if greedy else asked.top_k or 0,
-        min_p=asked.min_p or 0.0,
-        repetition_penalty=1.0 if asked.repetition_penalty is None else asked.repetition_penalty,
-        presence_penalty=asked.presence_penalty or 0.0,
-        frequency_penalty=asked.frequency_penalty or 0.0,
-        logprobs=0 if request.output_config.return_log_probs else None,
-        logit_bias={}
-        if bias is None
-        else {i: float(bias.flatten()[i]) for i in bias.flatten().nonzero()[:, 0].tolist()},
-    )
