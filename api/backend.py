@@ -20,8 +20,8 @@ from api.settling import Settling
 from api.streams import StreamReader
 from api.submission import Submission
 from api.threads import Threads
-from api.webhook_parts import WebhookParts, webhook_parts
 from api.tool_use import ToolLimits
+from api.webhook_parts import WebhookParts, webhook_parts
 from jobs import connect as connecting
 from jobs.batch_store import PostgresBatchStore
 from jobs.counting import RedisCounting
@@ -32,10 +32,10 @@ from jobs.limits import KeyUsage
 from jobs.ports import Blobs, EventLog, JobStore, Queue
 from jobs.settings import ServiceSettings, load
 from jobs.store import PostgresJobStore
-from jobs.webhooks.destination import Destinations
-from jobs.webhooks.settings import WebhookSettings
 from jobs.tool_format import tool_format_of
 from jobs.tools import ToolFormat
+from jobs.webhooks.destination import Destinations
+from jobs.webhooks.settings import WebhookSettings
 
 
 @dataclass(frozen=True, slots=True)

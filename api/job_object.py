@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from api.completion import logprobs_object, tool_calls_object, usage_object
-from api.tool_parser import said
 from api.eta import Wait
+from api.tool_parser import said
 from jobs.events import Delta, Ended, Event, Queued, Started
 from jobs.job import Attempt, Job, JobError, Timeline
 
@@ -53,9 +53,9 @@ class ChoiceObject(BaseModel):
 
 class JobObject(BaseModel):
     """`output`, `tool_calls` and `logprobs` are the answer so far: the first choice's; with `n` above 1 `choices` has
-    them all, and is null otherwise. `finish_reason` is `length` when any choice was cut. `queue_position` is how many jobs are
-    estimated to go before it, and `eta_s` in how many seconds it begins; both are null when it does not wait and in
-    lists, `eta_s` also while no speed is known. `attempts` is null in lists."""
+    them all, and is null otherwise. `finish_reason` is `length` when any choice was cut. `queue_position` is how many
+    jobs are estimated to go before it, and `eta_s` in how many seconds it begins; both are null when it does not wait
+    and in lists, `eta_s` also while no speed is known. `attempts` is null in lists."""
 
     id: str
     object: str

@@ -17,9 +17,9 @@ from api.limits import refusal
 from api.response_format import to_json_format
 from api.sampling import sampling_of
 from api.schema import WorkBody
-from api.webhook_field import WebhookObject, webhook_of
 from api.tool_schema import choice_of
 from api.tool_use import check_guarded, use_of
+from api.webhook_field import WebhookObject, webhook_of
 from jobs.errors import LimitReached
 from jobs.files import FileStore
 from jobs.idempotency import IdempotencyKey
@@ -27,8 +27,8 @@ from jobs.ids import new_job_id
 from jobs.job import ANYWHERE, Job, JobKind, NewJob, Origin, Priority, Webhook
 from jobs.ports import Blobs, JobStore, Queue
 from jobs.request import ChatRequest, Message
-from jobs.webhooks.destination import Destinations
 from jobs.tools import ToolUse
+from jobs.webhooks.destination import Destinations
 
 log = logging.getLogger(__name__)
 
