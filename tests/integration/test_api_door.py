@@ -62,7 +62,7 @@ def test_body_that_is_no_json_object_is_400(http: httpx2.Client, door: str, raw:
 @pytest.mark.parametrize(
     ("fields", "param", "code"),
     [
-        ({"tools": []}, "tools", "unsupported_parameter"),
+        ({"functions": []}, "functions", "unsupported_parameter"),
         ({"messages": []}, "messages", "invalid_value"),
         ({"max_tokens": 0}, "max_tokens", "invalid_value"),
         ({"nonsense": 1}, "nonsense", "unknown_parameter"),
@@ -120,7 +120,7 @@ def test_other_content_types_are_415(http: httpx2.Client, kind: str) -> None:
         ("GET", "/", 404, "unknown_url"),
         ("POST", "/v1/completions", 404, "unknown_url"),
         ("GET", "/v1/jobs/job_x/nothing", 404, "unknown_url"),
-        ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+        ("PUT", "/v1/chat/completions", 405, "method_not_allowed"),
         ("PUT", "/v1/jobs", 405, "method_not_allowed"),
     ],
 )
