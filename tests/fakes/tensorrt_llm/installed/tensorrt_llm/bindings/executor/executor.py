@@ -5,12 +5,14 @@ import os
 import threading
 from datetime import timedelta
 from pathlib import Path
+from typing import ClassVar
+from weakref import WeakSet
 
 from tensorrt_llm.bindings.executor.binding import Uint64, bound
 from tensorrt_llm.bindings.executor.config import ExecutorConfig
 from tensorrt_llm.bindings.executor.engine_folder import EngineFolder
 from tensorrt_llm.bindings.executor.enums import CommunicationMode, ModelType
-from tensorrt_llm.bindings.executor.loop import Loop
+from tensorrt_llm.bindings.executor.loop import Aborted, Loop
 from tensorrt_llm.bindings.executor.mailbox import Mailbox
 from tensorrt_llm.bindings.executor.request import Request
 from tensorrt_llm.bindings.executor.response import Response
@@ -25,6 +27,8 @@ def _new(self: "Executor", model_path: Path, model_type: ModelType, executor_con
         raise RuntimeError(f"{model_type} is not to be had from this stand-in")
     folder = EngineFolder(Path(model_path))
     _check_world(folder, executor_config)
+    self.config, self.requests = executor_config, []
+    self.living.add(self)
     self._mailbox = Mailbox()
     self._loop = Loop(folder, executor_config, self._mailbox)
     self._ids = itertools.count(1)
@@ -49,6 +53,9 @@ for function, name in ((_new, "__init__"), (_await_all, "await_responses")):
 
 
 class Executor:
+    """`living`, `config` and `requests`, what was enqueued, are for tests; the real one has no such things."""
+
+    living: ClassVar[WeakSet["Executor"]] = WeakSet()
     __init__ = bound(_new)
     await_responses = bound(_await_all, _await_one, _await_several)
 
@@ -92,6 +99,7 @@ class Executor:
 
     @bound
     def shutdown(self) -> None:
+        self.living.discard(self)
         self._loop.stop()
         self._thread.join()
         self._mailbox.close("Shutdown called")
@@ -106,13 +114,18 @@ class Executor:
         self._mailbox.check_open()
         request_id = next(self._ids)
         self._loop.enqueue(request_id, request)
+        self.requests.append(request)
         return request_id
 
     def _run(self) -> None:
+        why = "the process was aborted"
         try:
             self._loop.run()
+            why = "Shutdown called"
+        except Aborted as exc:
+            why = str(exc)
         finally:
-            self._mailbox.close("Shutdown called")
+            self._mailbox.close(why)
 
 
 def _seconds(timeout: timedelta | None) -> float | None:

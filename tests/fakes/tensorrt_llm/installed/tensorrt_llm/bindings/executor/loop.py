@@ -31,6 +31,10 @@ class Queued:
     at: float
 
 
+class Aborted(Exception):
+    """What would end the real process."""
+
+
 class Loop:
     def __init__(self, folder: EngineFolder, config: ExecutorConfig, mailbox: Mailbox) -> None:
         self._config, self._mailbox = config, mailbox
@@ -142,6 +146,8 @@ class Loop:
             self._cancelled -= active
         for sequence in self._active:
             if sequence.request_id in cancelled:
+                if sequence.request.streaming and sequence.request.output_config.return_log_probs:
+                    raise Aborted("the process was aborted: a stream with log_probs was cancelled")
                 sequence.finish = FinishReason.CANCELLED
             elif sequence.is_late:
                 sequence.finish = FinishReason.TIMED_OUT
@@ -250,6 +256,8 @@ class Loop:
         self._remove(list(self._active))
         for request_id, request in failed.items():
             self._refuse(request_id, request, why)
+            # Whoever awaits them may get them one by one.
+            time.sleep(0.002)
 
     def _remove(self, sequences: list[Sequence]) -> None:
         for sequence in sequences:

@@ -21,6 +21,7 @@ _CPU = torch.device("cpu")
 TOP_K_MAX = 1024
 
 
+@torch.inference_mode()
 def draw(sequences: Many[Sequence], logits: torch.Tensor) -> list[SampledToken]:
     """`logits` float32 `[sequences, vocab]`, overwritten."""
     vocab = logits.shape[1]
