@@ -49,6 +49,7 @@ class PretrainedModel:
             "architecture": cls.architecture,
             "dtype": dtype,
             "vocab_size": hf["vocab_size"],
+            "hidden_size": hf["hidden_size"],
             "mapping": mapping.to_dict(),
             "quantization": {"quant_algo": quant_config.quant_algo if quant_config else None},
             "hf_config": hf,
