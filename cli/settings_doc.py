@@ -12,7 +12,7 @@ from api.settings import ApiSettings
 from cli.settings import ROOT, CommandSettings
 from jobs.settings import FileSettings, ServiceSettings
 from jobs.webhooks.settings import WebhookSettings
-from worker.settings import MaintenanceSettings, ModelSettings, WorkerSettings
+from worker.settings import MaintenanceSettings, ModelSettings, TensorRTSettings, WorkerSettings
 
 TARGET = ROOT / "docs" / "settings.md"
 
@@ -40,6 +40,7 @@ def render() -> str:
         prefix = str(kind.model_config.get("env_prefix", ""))
         parts.append(f"\n## {title}: table `[{kind.table}]`, environment `{prefix}…`\n\n{_table(kind, prefix)}")
     parts.append(f"\n## A model: `conf/models/<name>.toml`, only what differs\n\n{_table(ModelSettings, '')}")
+    parts.append(f"\n### Its table `[tensorrt_llm]`\n\n{_table(TensorRTSettings, '')}")
     return "".join(parts)
 
 
@@ -57,7 +58,7 @@ def _default(info: FieldInfo) -> str:
     value: Any = info.default
     if value is PydanticUndefined:
         return "required"
-    if value is None or value in ("", ()):
+    if value is None or value in ("", ()) or isinstance(value, BaseModel):
         return "–"
     if isinstance(value, Path):
         value = str(value.relative_to(ROOT) if value.is_relative_to(ROOT) else value)

@@ -7,4 +7,5 @@ pytest_plugins = [
     "tests.fixtures.api",
     "tests.fixtures.worker",
     "tests.fixtures.tensorrt_llm",
+    "tests.fixtures.built_engines",
 ]

@@ -22,7 +22,7 @@ def main() -> None:
     """Never returns."""
     try:
         settings = load(WorkerSettings)
-        model = ModelSettings.load(settings.model, settings.path)
+        model = ModelSettings.of(settings)
     except SettingsError as exc:
         sys.exit(f"worker: {exc}")
     os.execv(sys.executable, command(settings, model))

@@ -112,7 +112,7 @@ def _on_dead_thread(failure: threading.ExceptHookArgs) -> None:
 
 def _boot(sender: Any) -> "Runtime":
     settings = load(WorkerSettings)
-    model = ModelSettings.load(settings.model, settings.path)
+    model = ModelSettings.of(settings)
     _check_queue(sender, model.name)
     # Only now what is slow to import, and only in a worker: Flower runs without the worker's dependencies.
     from worker.boot import boot_worker

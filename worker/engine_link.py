@@ -98,10 +98,10 @@ class EngineLink:
 
 
 def _spawn(command: EngineCommand, path: Path) -> subprocess.Popen[bytes]:
-    program = [sys.executable, "-m", "worker.engine_child", str(os.getpid()), "--socket", str(path)]
+    tied = [sys.executable, "-m", "worker.engine_child", str(os.getpid())]
     # A group of its own: Ctrl-C in a terminal is for the worker, which still needs its engine to drain.
     return subprocess.Popen(
-        [*program, *command.arguments], env=command.environment, stdin=subprocess.DEVNULL, process_group=0
+        [*tied, *command.program(path)], env=command.environment, stdin=subprocess.DEVNULL, process_group=0
     )
 
 

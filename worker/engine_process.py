@@ -73,6 +73,7 @@ class EngineProcess:
         self._failure: str | None = None
         self._closing = threading.Event()
         self._heard = time.monotonic()
+        self._may_be_silent = False
         self._loading = LoadingReport()
         # The child is tied to this thread, which therefore lives as long as the worker.
         self._thread = threading.Thread(target=self._supervise, name="engine", daemon=True)
@@ -158,6 +159,7 @@ class EngineProcess:
         self._loading = LoadingReport()
         detail = ""
         self._heard = time.monotonic()
+        self._may_be_silent = False
         try:
             while not self._closing.is_set():
                 looked = time.monotonic()
@@ -193,6 +195,8 @@ class EngineProcess:
             self._heard = now
         # A library that is loaded from a cold disk keeps the interpreter, and with it the pulse.
         limit_s = self._times.silence_s if self._ready else max(self._times.silence_s, _LOADING_SILENCE_S)
+        if self._may_be_silent:
+            limit_s = self._times.start_s
         if now - self._heard > limit_s:
             raise EngineUnavailable(f"silent for {limit_s:.0f} s")
 
@@ -205,7 +209,8 @@ class EngineProcess:
                     self._on_output(output, link)
             case Stats(stats):
                 self._stats = stats
-            case Loading(done, what):
+            case Loading(done, what, silent):
+                self._may_be_silent = silent
                 self._loading.tell(done, what)
             case Ready():
                 self._on_ready(message, link)
@@ -233,6 +238,7 @@ class EngineProcess:
 
     def _on_ready(self, ready: Ready, link: EngineLink) -> None:
         log.info("engine serves on %s", ready.device, extra={"action": "engine_ready"})
+        self._may_be_silent = False
         with self._changed:
             self._ready = ready
             waiting = [entry for entry in self._entries.values() if not entry.sent]

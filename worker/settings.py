@@ -5,6 +5,7 @@ Reads files and the environment, once; imports neither torch nor Celery.
 """
 
 import os
+import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,12 @@ class WorkerSettings(FileSettings):
 
     model: str = Field(default="vlmq-demo", min_length=1, description="The model this worker serves.")
     path: str = Field(default="", description="Checkpoint folder, instead of the model file's own.")
+    engine: str = Field(
+        default="",
+        pattern="^(torch|tensorrt_llm|)$",
+        description="Backend of the engine, instead of the model file's own.",
+    )
+    engines: str = Field(default="", description="Folder of built engines, instead of the model file's own.")
     gpu: str = Field(default="", description="CUDA_VISIBLE_DEVICES of the engine process; empty: as inherited.")
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="What is logged.")
 
@@ -94,6 +101,24 @@ class MaintenanceSettings(FileSettings):
     batch_retention_s: float = Field(default=30 * 86400.0, gt=0, description="How long an ended batch is kept.")
 
 
+class TensorRTSettings(BaseModel):
+    """Table `[tensorrt_llm]` of a model's file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path | None = Field(
+        default=None, description="Folder with the engines `llm` and `vision`; None: `var/engines/<name>`."
+    )
+    vision: str = Field(
+        default="tensorrt", pattern="^(tensorrt|torch)$", description="What encodes pictures beside TensorRT-LLM."
+    )
+    slots: int = Field(default=16, ge=1, description="Sequences that decode together; at most max_batch_size as built.")
+    tensor_parallel: int = Field(default=1, ge=1, description="GPUs that share the model, as built.")
+    cache_share: float = Field(
+        default=0.9, gt=0, lt=1, description="Part of the GPU memory left by the weights that is for keys and values."
+    )
+
+
 class ModelSettings(BaseModel):
     """`conf/models/<name>.toml`: only what differs from these defaults."""
 
@@ -101,7 +126,12 @@ class ModelSettings(BaseModel):
 
     name: str
     path: Path = Field(description="Checkpoint folder.")
-    engine: str = Field(default="torch", pattern="^torch$", description="Backend of the engine process.")
+    engine: str = Field(
+        default="torch",
+        pattern="^(torch|tensorrt_llm)$",
+        description="Backend of the engine process. For tensorrt_llm what was built decides over dtype, quantization, "
+        "pages, page_size and prefill_chunk, and the table [tensorrt_llm] over slots.",
+    )
     device: str = Field(default="cpu", description="cpu, cuda or cuda:<n>.")
     dtype: str = Field(default="float32", pattern="^(float32|bfloat16|float16)$", description="Weights and cache.")
     quantization: str = Field(
@@ -121,10 +151,24 @@ class ModelSettings(BaseModel):
         default=None, description="How it calls functions: qwen, internlm; None: it does not."
     )
 
+    tensorrt_llm: TensorRTSettings = Field(
+        default=TensorRTSettings(), description='For engine = "tensorrt_llm"; its keys are below.'
+    )
+
+    @property
+    def sequences(self) -> int:
+        """That decode together."""
+        return self.slots if self.engine == "torch" else self.tensorrt_llm.slots
+
     @property
     def places(self) -> int:
         """Jobs of any lane that a worker runs at once."""
-        return self.slots + SPARE_PLACES
+        return self.sequences + SPARE_PLACES
+
+    @property
+    def engines(self) -> Path:
+        """Folder of what was built for TensorRT-LLM."""
+        return self.tensorrt_llm.folder or CONF.parent / "var" / "engines" / self.name
 
     @property
     def job_threads(self) -> int:
@@ -140,8 +184,9 @@ class ModelSettings(BaseModel):
         return self
 
     @classmethod
-    def load(cls, name: str, path: str = "", conf: Path = CONF) -> Self:
-        """The file's settings; `path` replaces the checkpoint folder. Raises SettingsError naming file, key, value."""
+    def load(cls, name: str, path: str = "", conf: Path = CONF, engine: str = "", engines: str = "") -> Self:
+        """The file's settings; `path` replaces the checkpoint folder, `engine` the backend, `engines` the folder of
+        built engines. Raises SettingsError naming file, key, value."""
         file = conf / "models" / f"{name}.toml"
         if Path(name).name != name or not file.is_file():
             known = ", ".join(sorted(p.stem for p in (conf / "models").glob("*.toml")))
@@ -150,11 +195,21 @@ class ModelSettings(BaseModel):
             table = tomllib.loads(file.read_text(encoding="utf-8"))
         except tomllib.TOMLDecodeError as exc:
             raise SettingsError(f"conf/models/{file.name}: {exc}") from exc
-        values = {**table, "name": name} | ({"path": path} if path else {})
-        if isinstance(values.get("path"), str):
-            # A relative path counts from the project's folder, wherever the process was started.
-            values["path"] = conf.parent / values["path"]
+        told = {"path": path, "engine": engine}
+        values = {**table, "name": name} | {key: value for key, value in told.items() if value}
+        built = values.get("tensorrt_llm", {})
+        if engines and isinstance(built, dict):
+            values["tensorrt_llm"] = built = {**built, "folder": engines}
+        for place, key in ((values, "path"), (built, "folder")):
+            if isinstance(place, dict) and isinstance(place.get(key), str):
+                # A relative path counts from the project's folder, wherever the process was started.
+                place[key] = conf.parent / place[key]
         return cls._checked(file.name, values)
+
+    @classmethod
+    def of(cls, worker: WorkerSettings) -> Self:
+        """What this worker serves. Raises SettingsError."""
+        return cls.load(worker.model, worker.path, engine=worker.engine, engines=worker.engines)
 
     @classmethod
     def _checked(cls, file: str, values: dict[str, Any]) -> Self:
@@ -167,20 +222,56 @@ class ModelSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class EngineCommand:
-    """How the engine process is started, but for its socket."""
+    """How the engine process is started, but for its socket. Several `ranks` are processes of one MPI group, of which
+    the first has the socket."""
 
     arguments: tuple[str, ...]
     environment: dict[str, str]
+    ranks: int = 1
 
     @classmethod
     def of(cls, worker: WorkerSettings, model: ModelSettings) -> Self:
-        arguments = [
-            *("--model", str(model.path), "--device", model.device, "--dtype", model.dtype),
-            *("--quantization", model.quantization),
-            *("--slots", str(model.slots), "--pages", str(model.pages), "--page-size", str(model.page_size)),
-            *("--prefill-chunk", str(model.prefill_chunk), "--threads", str(model.threads)),
-            *("--tiles-per-step", str(model.tiles_per_step), "--embedding-mib", str(model.embedding_mib)),
-            *("--backend", model.engine, "--prefix-reuse" if model.prefix_reuse else "--no-prefix-reuse"),
-        ]
         pinned = {"CUDA_VISIBLE_DEVICES": worker.gpu} if worker.gpu else {}
-        return cls(tuple(arguments), {**os.environ, **pinned})
+        arguments = [
+            *("--backend", model.engine, "--model", str(model.path), "--device", model.device),
+            *("--slots", str(model.sequences), "--threads", str(model.threads)),
+            *("--tiles-per-step", str(model.tiles_per_step), "--embedding-mib", str(model.embedding_mib)),
+            "--prefix-reuse" if model.prefix_reuse else "--no-prefix-reuse",
+        ]
+        if model.engine == "torch":
+            return cls((*arguments, *_torch_arguments(model)), {**os.environ, **pinned})
+        # A group that this process belongs to itself is not its engine's.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(MPI_VARIABLES)}
+        ranks = model.tensorrt_llm.tensor_parallel
+        return cls((*arguments, *_tensorrt_arguments(model)), {**inherited, **pinned}, ranks)
+
+    def program(self, socket: Path) -> list[str]:
+        """Program and arguments. The ranks are tied to their launcher, which is tied to the worker."""
+        server = [sys.executable, "-m", "worker.engine.server"]
+        first = [*server, "--socket", str(socket), *self.arguments]
+        if self.ranks == 1:
+            return first
+        tied = [sys.executable, "-m", "worker.engine_child", "0"]
+        launcher = ["mpirun", "--allow-run-as-root", "--bind-to", "none"]
+        others = [*tied, *server, "--follow", *self.arguments]
+        return [*launcher, "-n", "1", *tied, *first, ":", "-n", str(self.ranks - 1), *others]
+
+
+MPI_VARIABLES = ("OMPI_", "PMIX_", "PMI_", "SLURM_")
+"""Beginnings of what launchers of MPI leave in the environment."""
+
+
+def _torch_arguments(model: ModelSettings) -> tuple[str, ...]:
+    return (
+        *("--dtype", model.dtype, "--quantization", model.quantization),
+        *("--pages", str(model.pages), "--page-size", str(model.page_size)),
+        *("--prefill-chunk", str(model.prefill_chunk)),
+    )
+
+
+def _tensorrt_arguments(model: ModelSettings) -> tuple[str, ...]:
+    built = model.tensorrt_llm
+    return (
+        *("--engines", str(model.engines), "--vision", built.vision),
+        *("--cache-share", str(built.cache_share), "--ranks", str(built.tensor_parallel)),
+    )

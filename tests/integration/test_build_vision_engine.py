@@ -15,13 +15,13 @@ from tools.build_vision_engine.build import Order, build
 from tools.build_vision_engine.compare import TOLERANCE, compare_onnx, relative_error, tiles_to_compare
 from tools.build_vision_engine.engine_file import BuildError, build_engine, profiles
 from tools.build_vision_engine.library import Library, LibraryError, TensorRT, find_tensorrt
-from tools.build_vision_engine.tower import load_vision
 from tools.build_vision_engine.vision_graph import write_vision
 from tools.gpu import Gpu
 from tools.tiny_model import TINY, Layout, write_checkpoint
 from worker.engine.config import VisionConfig
 from worker.engine.tensorrt.fingerprint import fingerprint
 from worker.engine.tensorrt.manifest import VisionManifest, read_manifest
+from worker.engine.torch.tower import load_vision
 from worker.engine.torch.vision import Vision
 
 pytestmark = pytest.mark.integration

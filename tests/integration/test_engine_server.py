@@ -1,4 +1,4 @@
-"""The engine process over a real socket, as its worker sees it."""
+"""The engine process over a real socket, as its worker sees it: every backend, one suite."""
 
 import contextlib
 import os
@@ -10,10 +10,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.tensorrt_llm import INSTALLED
 from worker.engine.frames import encode, from_engine_decoder
 from worker.engine.generation import Finish, Generation, Grammar, GrammarKind, Sampling, TokenOutput
 from worker.engine.messages import (
@@ -32,20 +34,38 @@ from worker.engine.messages import (
 
 pytestmark = pytest.mark.integration
 
+END = 2019
+"""The tiny tokenizer's <|im_end|>."""
 DEADLINE_S = 60.0
-ARGUMENTS = ["--slots", "4", "--pages", "64", "--threads", "1"]
+ARGUMENTS = ["--slots", "4", "--threads", "1"]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """`device` is what the engine says of itself."""
+
+    arguments: list[str]
+    device: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+TORCH = Backend(["--pages", "64"], "cpu")
 
 
 class Child:
     """One engine process and this side of its socket."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, backend: Backend = TORCH) -> None:
         with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
             path = str(Path(folder) / "s")
             listener.bind(path)
             listener.listen(1)
             command = [sys.executable, "-m", "worker.engine.server", "--socket", path, "--model", str(model)]
-            self.process = subprocess.Popen([*command, *ARGUMENTS], stderr=subprocess.DEVNULL)
+            self.process = subprocess.Popen(
+                [*command, *ARGUMENTS, *backend.arguments],
+                stderr=subprocess.DEVNULL,
+                env=os.environ | backend.environment,
+            )
             listener.settimeout(DEADLINE_S)
             self.socket, _ = listener.accept()
         self._decoder = from_engine_decoder()
@@ -83,12 +103,25 @@ class Child:
         self.process.wait()
 
 
+@pytest.fixture(scope="module", params=["torch", "tensorrt_llm"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """The language model in torch, or in the fake TensorRT-LLM with torch for pictures."""
+    if request.param == "torch":
+        return TORCH
+    engines = request.getfixturevalue("tiny_engines")
+    return Backend(
+        ["--backend", "tensorrt_llm", "--engines", str(engines), "--vision", "torch"],
+        "TensorRT-LLM 1.2.1 on cpu",
+        {"PYTHONPATH": str(INSTALLED)},
+    )
+
+
 @pytest.fixture
-def start() -> Iterator[Callable[[Path], Child]]:
+def start(backend: Backend) -> Iterator[Callable[[Path], Child]]:
     children: list[Child] = []
 
     def start(model: Path) -> Child:
-        children.append(Child(model))
+        children.append(Child(model, backend))
         return children[-1]
 
     yield start
@@ -97,8 +130,8 @@ def start() -> Iterator[Callable[[Path], Child]]:
 
 
 @pytest.fixture(scope="module")
-def child(tiny_model: Path) -> Iterator[Child]:
-    child = Child(tiny_model)
+def child(tiny_model: Path, backend: Backend) -> Iterator[Child]:
+    child = Child(tiny_model, backend)
     child.seen = child.read_until(lambda m: isinstance(m, Ready))
     yield child
     child.close()
@@ -109,12 +142,12 @@ def _ask(name: str, **changes: object) -> Generation:
     return Generation(name, **values)  # type: ignore[arg-type]
 
 
-def test_a_child_reports_its_loading_and_then_that_it_is_ready(child: Child) -> None:
+def test_a_child_reports_its_loading_and_then_that_it_is_ready(child: Child, backend: Backend) -> None:
     started = child.seen
     child.seen = []
     loading = [m.done for m in started if isinstance(m, Loading)]
     assert loading == sorted(loading) and loading[0] == 0.0 and loading[-1] == 1.0
-    assert started[-1] == Ready(vocab_size=2048, context_length=1024, slots=4, device="cpu")
+    assert started[-1] == Ready(vocab_size=2048, context_length=1024, slots=4, device=backend.device)
 
 
 def test_a_submitted_generation_streams_a_token_per_output(child: Child) -> None:
@@ -146,7 +179,7 @@ def test_a_generation_that_cannot_run_is_refused_by_code_and_others_go_on(child:
 def test_a_generation_with_a_grammar_keeps_it_and_a_bad_schema_is_refused(child: Child) -> None:
     kept = Grammar(GrammarKind.JSON_SCHEMA, '{"enum": [12, 345]}')
     bad = Grammar(GrammarKind.JSON_SCHEMA, '{"type": "array", "uniqueItems": true}')
-    child.send(Submit(_ask("bad", stop_ids=[0], grammar=bad)), Submit(_ask("kept", stop_ids=[0], grammar=kept)))
+    child.send(Submit(_ask("bad", stop_ids=[END], grammar=bad)), Submit(_ask("kept", stop_ids=[END], grammar=kept)))
     refused = child.read_until(lambda m: isinstance(m, Refused))[-1]
     assert isinstance(refused, Refused)
     assert (refused.generation_id, refused.code) == ("bad", "invalid_json_schema")

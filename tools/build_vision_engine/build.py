@@ -8,12 +8,12 @@ import torch
 
 from tools.build_vision_engine.engine_file import build_engine, profiles
 from tools.build_vision_engine.library import LibraryError, TensorRT
-from tools.build_vision_engine.tower import load_vision
 from tools.build_vision_engine.vision_graph import write_vision
 from tools.gpu import Gpu
 from worker.engine.config import InternVLConfig
 from worker.engine.tensorrt.fingerprint import fingerprint
 from worker.engine.tensorrt.manifest import FORMAT, VisionManifest, write_manifest
+from worker.engine.torch.tower import load_vision
 from worker.engine.torch.vision import Vision
 
 ENGINE = "vision.engine"

@@ -24,10 +24,12 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 
 class Loading(msgspec.Struct, frozen=True, tag="loading"):
-    """Progress of the start, `done` from 0 to 1."""
+    """Progress of the start, `done` from 0 to 1. `silent`: what comes now may keep the process from saying anything
+    until it is ready."""
 
     done: float
     what: str
+    silent: bool = False
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):

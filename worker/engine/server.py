@@ -15,12 +15,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from worker.engine.connection import Connection, ConnectionClosed
 from worker.engine.generation import Finish, Generation, TokenOutput
 from worker.engine.messages import Cancel, Fatal, Loading, Outputs, Ready, Refused, Stats, Stop, Submit, ToEngine
 from worker.engine.protocol import Engine, Rejected
+
+if TYPE_CHECKING:
+    from worker.engine.tensorrt.boot import BootOptions
 
 _log = logging.getLogger("vlmq.engine")
 _STATS_S = 1.0
@@ -48,6 +51,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     options = _parser().parse_args()
+    if options.follow:
+        _follow(options)
+        return
+    if options.socket is None:
+        _parser().error("--socket is needed, but for --follow")
     connected = socket.socket(socket.AF_UNIX)
     connected.connect(str(options.socket))
     connection = Connection(connected)
@@ -102,6 +110,12 @@ class _Reporter:
             if news:
                 self._last = Loading(done, what)
                 self._connection.send(self._last)
+
+    def before_silence(self, done: float, what: str) -> None:
+        """For what keeps the interpreter, and with it the pulse."""
+        with self._sending:
+            self._last = Loading(done, what, silent=True)
+            self._connection.send(self._last)
 
     def _repeat(self) -> None:
         # Whoever loads finds out by its own next report that the worker is gone.
@@ -188,7 +202,7 @@ class _Server:
         self._connection.send(Stats(self._engine.stats()))
 
 
-def _start_torch(options: argparse.Namespace, progress: Progress) -> tuple[ServedEngine, Ready]:
+def _start_torch(options: argparse.Namespace, progress: _Reporter) -> tuple[ServedEngine, Ready]:
     # Imported here: the other backends need no torch, and the first message should not wait for it.
     progress(0.0, "torch")
     import torch
@@ -221,12 +235,50 @@ def _start_torch(options: argparse.Namespace, progress: Progress) -> tuple[Serve
     return engine, Ready(model.vocab_size, engine.context_length, options.slots, str(device))
 
 
-_BACKENDS: dict[str, Callable[[argparse.Namespace, Progress], tuple[ServedEngine, Ready]]] = {"torch": _start_torch}
+def _start_tensorrt_llm(options: argparse.Namespace, progress: _Reporter) -> tuple[ServedEngine, Ready]:
+    progress(0.0, "tensorrt_llm")
+    import torch
+
+    from worker.engine.tensorrt.boot import start
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    engine = start(_boot_options(options), progress, progress.before_silence)
+    return engine, Ready(engine.vocab_size, engine.context_length, options.slots, engine.device)
+
+
+def _follow(options: argparse.Namespace) -> None:
+    from worker.engine.tensorrt.boot import follow
+
+    follow(_boot_options(options))
+
+
+def _boot_options(options: argparse.Namespace) -> "BootOptions":
+    from worker.engine.tensorrt.boot import BootOptions
+
+    return BootOptions(
+        checkpoint=options.model,
+        engines=options.engines,
+        vision=options.vision,
+        device=options.device,
+        tiles_per_step=options.tiles_per_step,
+        embedding_bytes=options.embedding_mib << 20,
+        slots=options.slots,
+        cache_share=options.cache_share,
+        prefix_reuse=options.prefix_reuse,
+        ranks=options.ranks,
+    )
+
+
+_BACKENDS: dict[str, Callable[[argparse.Namespace, _Reporter], tuple[ServedEngine, Ready]]] = {
+    "torch": _start_torch,
+    "tensorrt_llm": _start_tensorrt_llm,
+}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m worker.engine.server", description="Runs one engine.")
-    parser.add_argument("--socket", type=Path, required=True, help="unix socket on which the worker listens")
+    parser.add_argument("--socket", type=Path, help="unix socket on which the worker listens")
     parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
     parser.add_argument("--backend", choices=sorted(_BACKENDS), default="torch")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<n>")
@@ -239,6 +291,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tiles-per-step", type=_at_least(1), default=16, help="tiles encoded per step")
     parser.add_argument("--embedding-mib", type=_at_least(0), default=256, help="memory for encoded images")
     parser.add_argument("--prefix-reuse", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--engines", type=Path, default=Path(), help="folder of built engines, for tensorrt_llm")
+    parser.add_argument("--vision", choices=["tensorrt", "torch"], default="tensorrt", help="beside tensorrt_llm")
+    parser.add_argument("--cache-share", type=float, default=0.9, help="of free GPU memory, for tensorrt_llm")
+    parser.add_argument("--ranks", type=_at_least(1), default=1, help="GPUs, a process each, for tensorrt_llm")
+    parser.add_argument("--follow", action="store_true", help="one of several ranks, not the first: no socket")
     parser.add_argument("--threads", type=_at_least(0), default=0, help="CPU threads; 0: torch's own choice")
     return parser
 

@@ -13,6 +13,8 @@ from worker.engine.torch.quantization import Quantization
 from worker.engine.torch.vision import Vision
 from worker.engine.torch.weights import load_weights
 
+_CPU = torch.device("cpu")
+
 
 class Tower(nn.Module):
     """Named as `tensor_names` expects it."""
@@ -23,12 +25,12 @@ class Tower(nn.Module):
 
 
 def load_vision(
-    checkpoint: Path, dtype: torch.dtype, progress: Callable[[float, str], None]
+    checkpoint: Path, dtype: torch.dtype, progress: Callable[[float, str], None], device: torch.device = _CPU
 ) -> tuple[Vision, InternVLConfig]:
-    """On the CPU. Raises CheckpointError."""
+    """Raises CheckpointError."""
     config = inspect(checkpoint).config
     with torch.device("meta"):
         tower = Tower(config).to(dtype).requires_grad_(False).eval()
-    placement = Placement(torch.device("cpu"), dtype, Quantization.NONE)
+    placement = Placement(device, dtype, Quantization.NONE)
     load_weights(tower, checkpoint, config, placement, progress, part="vision.")
     return tower.vision, config
