@@ -15,6 +15,7 @@ from api.conversation import Limits
 from api.idempotency import Once
 from api.media import MediaLimits
 from api.metrics import Metrics
+from api.queue_watch import QueueWatch
 from api.settings import ApiSettings
 from api.settling import Settling
 from api.streams import StreamReader
@@ -129,7 +130,7 @@ def submission_of(
         blobs=connecting.blobs(services),
         files=connecting.file_store(database),
         destinations=Destinations.of(webhooks or load(WebhookSettings)),
-        backpressure=Backpressure(store, settings.max_queued, services.lease_s),
+        backpressure=Backpressure(QueueWatch(store, services.lease_s), settings.max_queued),
         models=services.models,
         limits=Limits(
             max_messages=settings.max_messages,

@@ -45,7 +45,7 @@ def _submit(backend: Backend, raw: bytes, caller: Caller, key: IdempotencyKey | 
     def make() -> JobObject:
         job = backend.submission.submit(validate(JobBody, parse_object(raw)), JobKind.JOB, caller, idempotency=key)
         backend.metrics.accepted(job.kind, job.model)
-        return job_object(job, _wait(backend, job), attempts=[])
+        return job_object(job, backend.submission.backpressure.watch.wait_of_new(job), attempts=[])
 
     return backend.once.do(key, lambda job_id: _read(backend, job_id, caller.tenant), make)
 

@@ -74,7 +74,8 @@ class Submission:
         origin: Origin = ANYWHERE,
         idempotency: IdempotencyKey | None = None,
     ) -> Job:
-        """Both steps for a body of chat messages. Raises as they do."""
+        """Both steps for a body of chat messages, and before them a look whether there is room. Raises as they do."""
+        self.backpressure.check(body.model)
         return self.record(self.order_of(body, kind, caller, origin), idempotency)
 
     def order_of(self, body: WorkBody, kind: JobKind, caller: Caller, origin: Origin = ANYWHERE) -> Order:
@@ -102,8 +103,9 @@ class Submission:
         """Records a job, under a key if there is one, and rings for it. Raises ApiError for a full queue,
         a limit of the caller's key, IdempotencyKeyTaken, StoreUnavailable. An ill broker is no reason: the sweeper
         rings later."""
-        self.backpressure.admit(order.model, cost_of(order.request))
-        job = self._insert(self.new_job(order), order.caller, idempotency)
+        new = self.new_job(order)
+        self.backpressure.admit(new.model, new.priority, new.tenant, new.cost)
+        job = self._insert(new, order.caller, idempotency)
         log.info("accepted %s", job.id, extra={"action": "job.accepted", "job_id": job.id, "end_user": order.end_user})
         self.ring(job)
         return job

@@ -13,7 +13,7 @@ from jobs.events import Event
 from jobs.idempotency import IdempotencyKey
 from jobs.job import Attempt, AttemptEnd, Job, JobKind, JobState, NewJob, Outcome, Priority, Stamps, Token
 from jobs.limits import UNLIMITED, KeyLimits
-from jobs.queue_place import QueuePlace
+from jobs.queue_place import Lines, QueuePlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,10 @@ class JobStore(Protocol):
     def queue_place(self, job: Job) -> QueuePlace | None:
         """An estimate of what goes before this job, by lanes and fair shares as they are now. None: it does not
         wait."""
+        ...
+
+    def lines(self) -> Lines:
+        """All that waits, by model, lane and tenant. As dear as the queue is long: not for every request."""
         ...
 
     def depths(self) -> list[Depth]: ...

@@ -1,8 +1,10 @@
 """Where a waiting job stands under fair shares: an estimate of the jobs and tokens that are served before it."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from jobs.job import Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,62 @@ class Waiting:
     tokens: int
     virtual: float
     weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """All that one tenant has waiting in one lane of a model. `alone`: so many of these jobs, of so many tokens, belong
+    to no batch."""
+
+    model: str
+    priority: Priority
+    waiting: Waiting
+    alone: int = 0
+    alone_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """All that waits, as it was at one moment. `until_free`: of each model that has running jobs, see QueuePlace.
+    `weights`: of the tenants whose weight is not 1."""
+
+    lines: Sequence[Line] = ()
+    until_free: Mapping[str, int] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    def plus(self, model: str, priority: Priority, tenant: str, tokens: int) -> "Lines":
+        """With one job more, of no batch."""
+        rest, line = self._split(model, priority, tenant)
+        waiting = replace(line.waiting, jobs=line.waiting.jobs + 1, tokens=line.waiting.tokens + tokens)
+        more = replace(line, waiting=waiting, alone=line.alone + 1, alone_tokens=line.alone_tokens + tokens)
+        return replace(self, lines=[*rest, more])
+
+    def place_of_last(self, model: str, priority: Priority, tenant: str, tokens: int) -> QueuePlace:
+        """Where the last job of a tenant's line stands, whose own tokens these are."""
+        rest, line = self._split(model, priority, tenant)
+        here = [other for other in rest if other.model == model]
+        higher = [other.waiting for other in here if other.priority < priority]
+        jobs, ahead = max(0, line.waiting.jobs - 1), max(0, line.waiting.tokens - tokens)
+        return place_of(
+            replace(line.waiting, jobs=jobs, tokens=ahead),
+            [other.waiting for other in here if other.priority == priority],
+            QueuePlace(
+                sum(each.jobs for each in higher), sum(each.tokens for each in higher), self.until_free.get(model, 0)
+            ),
+        )
+
+    def _split(self, model: str, priority: Priority, tenant: str) -> tuple[list[Line], Line]:
+        """All other lines, and this one. Who has nothing waiting enters with the least counter of those who have."""
+        rest: list[Line] = []
+        mine: Line | None = None
+        for line in self.lines:
+            if (line.model, line.priority, line.waiting.tenant) == (model, priority, tenant):
+                mine = line
+            else:
+                rest.append(line)
+        lane = [line.waiting.virtual for line in rest if (line.model, line.priority) == (model, priority)]
+        entering = Waiting(tenant, 0, 0, min(lane, default=0.0), self.weights.get(tenant, 1.0))
+        return rest, mine or Line(model, priority, entering)
 
 
 def place_of(mine: Waiting, others: Sequence[Waiting], higher: QueuePlace) -> QueuePlace:

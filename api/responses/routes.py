@@ -68,6 +68,7 @@ def _accept(backend: Backend, raw: bytes, caller: Caller, key: IdempotencyKey | 
     body = response_body(parse_object(raw))
 
     def make() -> Job:
+        backend.submission.backpressure.check(body.model)
         job = backend.submission.record(order_of_body(backend.submission, body, caller), key)
         backend.metrics.accepted(job.kind, job.model)
         return job

@@ -5,7 +5,7 @@ from sqlalchemy import Connection, text
 from jobs.job import Job, Priority
 from jobs.store.intake import get_job
 from jobs.store.rows import job_of, whole_jobs
-from jobs.store.shares import charging
+from jobs.store.shares import OLDEST_FIRST, charging, in_line
 
 # One statement: it asks the tenants in turn for their oldest job that nobody else is taking, takes the first that it
 # gets, and opens the attempt. Turns stand in a query of their own: a sort after the join would lock a job of each.
@@ -19,9 +19,9 @@ _CLAIM = text(f"""
         ) AS turn
         CROSS JOIN LATERAL (
             SELECT id FROM jobs
-            WHERE model = :model AND priority = turn.priority AND tenant = turn.tenant AND state = 'queued'
+            WHERE {in_line("CAST(:model AS text)", "turn.priority", "turn.tenant")}
               AND (deadline IS NULL OR deadline > now())
-            ORDER BY number
+            {OLDEST_FIRST}
             LIMIT 1
             FOR UPDATE SKIP LOCKED
         ) AS job

@@ -13,7 +13,7 @@ from jobs.idempotency import IdempotencyKey
 from jobs.job import Attempt, AttemptEnd, Job, NewJob, Outcome, Priority, Token
 from jobs.limits import UNLIMITED, KeyLimits
 from jobs.ports import Depth, JobFilter, Partial, WorkerRecord, WorkerStatus
-from jobs.queue_place import QueuePlace
+from jobs.queue_place import Lines, QueuePlace
 from jobs.store import attempt as attempts
 from jobs.store import claim, client, depth, fleet, intake, sweep
 
@@ -56,6 +56,9 @@ class PostgresJobStore:
 
     def queue_place(self, job: Job) -> QueuePlace | None:
         return self._database.statement(lambda on: depth.queue_place(on, job.id))
+
+    def lines(self) -> Lines:
+        return self._database.statement(depth.lines)
 
     def depths(self) -> list[Depth]:
         return self._database.statement(depth.depths)

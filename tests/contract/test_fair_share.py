@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from jobs.job import AttemptEnd, Job, JobState, Outcome, Priority, Token, Usage
+from jobs.job import AttemptEnd, BatchLine, Job, JobState, Origin, Outcome, Priority, Token, Usage
 from jobs.ports import JobStore
 from jobs.queue_place import QueuePlace
 from tests.fixtures.jobs import TimedStore, new_job
@@ -163,6 +163,43 @@ def test_queue_place_follows_the_fair_order(timed_store: TimedStore) -> None:
     ]
     timed_store.weigh("bolt", 10)
     assert store.queue_place(store.get(mine[2])) == QueuePlace(3, 30)
+
+
+def test_lines_count_what_waits_by_tenant(store: JobStore) -> None:
+    queue(store, "acme", 3, cost=10)
+    for line in (1, 2):
+        queue(store, "acme", cost=7, priority=Priority.BATCH, origin=Origin(batch=BatchLine("batch_1", line)))
+    queue(store, "bolt", cost=5, model="large")
+    claim(store)
+    lines = store.lines()
+    counted = {
+        (line.model, line.priority, line.waiting.tenant): (line.waiting.jobs, line.waiting.tokens)
+        for line in lines.lines
+    }
+    assert counted == {
+        ("tiny", Priority.BACKGROUND, "acme"): (2, 20),
+        ("tiny", Priority.BATCH, "acme"): (2, 14),
+        ("large", Priority.BACKGROUND, "bolt"): (1, 5),
+    }
+    assert sorted((line.alone, line.alone_tokens) for line in lines.lines) == [(0, 0), (1, 5), (2, 20)]
+    assert lines.until_free == {"tiny": 10}
+
+
+def test_lines_tell_the_place_of_the_job_that_came_last(timed_store: TimedStore) -> None:
+    store, chance = timed_store.store, random.Random(5)
+    timed_store.weigh("bolt", 3)
+    for _ in range(60):
+        before = store.lines()
+        values = {"cost": chance.randint(1, 40), "priority": chance.choice(list(Priority))}
+        job = store.get(queue(store, chance.choice(["acme", "bolt", "cord"]), **values)[0])
+        asked = (job.model, job.priority, job.tenant, job.cost)
+        place = store.queue_place(job)
+        assert place == store.lines().place_of_last(*asked)
+        # The counter of a tenant that comes anew is only known to be no less than that of the others.
+        if any(line.waiting.tenant == job.tenant and line.priority == job.priority for line in before.lines):
+            assert place == before.plus(*asked).place_of_last(*asked)
+        if chance.random() < 0.3:
+            claim(store)
 
 
 def test_queue_place_agrees_with_what_is_then_claimed(store: JobStore) -> None:

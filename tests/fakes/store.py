@@ -12,7 +12,7 @@ from jobs.idempotency import IdempotencyKey
 from jobs.job import Attempt, AttemptEnd, Job, JobError, JobState, NewJob, Outcome, Priority, Stamps, Timeline, Token
 from jobs.limits import UNLIMITED, KeyLimits
 from jobs.ports import Depth, JobFilter, Partial, WorkerRecord, WorkerStatus
-from jobs.queue_place import QueuePlace, Waiting, place_of
+from jobs.queue_place import Line, Lines, QueuePlace, Waiting, place_of
 from tests.fakes.idempotency import FakeIdempotencyKeys
 from tests.fakes.limits import FakeKeyUsage
 
@@ -142,6 +142,23 @@ class FakeJobStore:
     def _waiting(self, job: Job, tenant: str, theirs: list[Job]) -> Waiting:
         virtual = self._shares[job.model, job.priority, tenant]
         return Waiting(tenant, len(theirs), sum(o.cost for o in theirs), virtual, self.weights.get(tenant, 1.0))
+
+    def lines(self) -> Lines:
+        with self._lock:
+            lanes: dict[tuple[str, int, str], list[Job]] = {}
+            for job in self._jobs.values():
+                if job.state == JobState.QUEUED:
+                    lanes.setdefault(_lane(job), []).append(job)
+            running = {job.model for job in self._jobs.values() if job.state == JobState.IN_PROGRESS}
+            return Lines(
+                [self._line(some) for some in lanes.values()],
+                {model: self._until_free(model) for model in running},
+                {tenant: weight for tenant, weight in self.weights.items() if weight != 1},
+            )
+
+    def _line(self, some: list[Job]) -> Line:
+        job, alone = some[0], [job.cost for job in some if job.origin.batch is None]
+        return Line(job.model, job.priority, self._waiting(job, job.tenant, some), len(alone), sum(alone))
 
     def depths(self) -> list[Depth]:
         with self._lock:

@@ -1,0 +1,91 @@
+"""What waits and who works, as this process last saw it: about a second old at most, and read once for all requests.
+
+Knows no limit and no HTTP.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from api.eta import Wait, seconds_for
+from jobs.job import Job, Priority
+from jobs.ports import JobStore, WorkerStatus
+from jobs.queue_place import Lines
+
+FRESH_S = 1.0
+EXACT_JOBS = 100
+"""While no more jobs wait, a new one's place is counted anew: that costs little then."""
+
+
+class QueueWatch:
+    """Thread-safe. One request at a time reads, the others go on with what is there: no queue may form behind the
+    question how long the queue is. Several processes do not see each other's jobs of the last second."""
+
+    def __init__(self, store: JobStore, lease_s: float) -> None:
+        self._store = store
+        self._lease_s = lease_s
+        self._reading = threading.Lock()
+        self._lock = threading.Lock()
+        self._read_at: float | None = None
+        self._lines = Lines()
+        self._workers: Sequence[WorkerStatus] = ()
+        self._queued: Counter[str] = Counter()
+        self._tokens: Counter[str] = Counter()
+
+    def queued(self, model: str) -> int:
+        """Waiting jobs that belong to no batch: of those there are as many as batches may have lines. Raises
+        StoreUnavailable."""
+        self._refresh()
+        with self._lock:
+            return self._queued[model]
+
+    def add(self, model: str, priority: Priority, tenant: str, tokens: int, most: int) -> bool:
+        """Counts a job that comes now, unless `most` wait already. Raises StoreUnavailable."""
+        self._refresh()
+        with self._lock:
+            if self._queued[model] >= most:
+                return False
+            self._queued[model] += 1
+            self._tokens[model] += tokens
+            self._lines = self._lines.plus(model, priority, tenant, tokens)
+            return True
+
+    def seconds_for(self, model: str, part: float) -> float | None:
+        """How long this part of what `queued` counts takes. None: no worker has told a speed."""
+        with self._lock:
+            return seconds_for(part * self._tokens[model], model, self._workers)
+
+    def wait_of_new(self, job: Job) -> Wait:
+        """Of a job that was added and recorded just now. Raises StoreUnavailable."""
+        self._refresh()
+        with self._lock:
+            lines, workers = self._lines, self._workers
+        place = None
+        if sum(line.waiting.jobs for line in lines.lines if line.model == job.model) <= EXACT_JOBS:
+            place = self._store.queue_place(job)
+        if place is None:
+            place = lines.place_of_last(job.model, job.priority, job.tenant, job.cost)
+        return Wait(place.jobs, seconds_for(place.tokens + place.until_free, job.model, workers))
+
+    def _refresh(self) -> None:
+        with self._lock:
+            known = self._read_at is not None
+            if self._read_at is not None and time.monotonic() - self._read_at <= FRESH_S:
+                return
+        # Only the first reading is waited for.
+        if not self._reading.acquire(blocking=not known):
+            return
+        try:
+            if not known and self._read_at is not None:
+                return
+            lines, workers = self._store.lines(), self._store.workers(self._lease_s)
+            with self._lock:
+                self._read_at = time.monotonic()
+                self._lines, self._workers = lines, workers
+                self._queued, self._tokens = Counter(), Counter()
+                for line in lines.lines:
+                    self._queued[line.model] += line.alone
+                    self._tokens[line.model] += line.alone_tokens
+        finally:
+            self._reading.release()
