@@ -6,23 +6,28 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.status import Status
 
-from cli import chat, server
+from cli import server
+from cli.asked import (
+    Asked,
+    Choices,
+    DetailOption,
+    MaxTokens,
+    ModelOption,
+    Pictures,
+    Question,
+    SchemaFile,
+    Seed,
+    Temperature,
+    Videos,
+)
 from cli.client import TERMINAL, Client, Dropped, Event, Json
 from cli.errors import CommandError
 from cli.terminal import console, errors, printable
-
-Question = Annotated[str, typer.Argument(help="What to ask.")]
-Pictures = Annotated[list[str] | None, typer.Option("-i", "--image", help="A picture file or URL; may be repeated.")]
-Videos = Annotated[list[str] | None, typer.Option("-v", "--video", help="A video file or URL; may be repeated.")]
-ModelOption = Annotated[str, typer.Option("--model", help="Default: the first one that the server names.")]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="Longest answer. Default: the context.")]
-Temperature = Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="0 is greedy. Default: 1.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Makes a sampled answer repeatable.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,57 +39,55 @@ def ask(
     question: Question,
     image: Pictures = None,
     video: Videos = None,
+    detail: DetailOption = None,
     model: ModelOption = "",
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
     seed: Seed = None,
+    n: Choices = None,
+    schema: SchemaFile = None,
     url: server.UrlOption = "",
     key: server.KeyOption = "",
 ) -> None:
     """Ask, and show the answer token by token. Ctrl-C cancels the job."""
-    client = server.client(url, key)
-    body = chat.body(
-        server.model(client, model),
-        question,
-        image or [],
-        video or [],
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=seed,
-        priority="interactive",
-    )
-    job_id = str(client.submit(body)["id"])
-    try:
-        answer = follow(client, job_id)
-    except KeyboardInterrupt:
-        state = client.cancel(job_id)["status"]
-        errors.print(f"\n[dim]{job_id} {state}[/dim]")
-        raise typer.Exit(130) from None
-    conclude(client.job(job_id), answer)
+    asked = Asked(question, image, video, detail, model, max_tokens, temperature, seed, n, schema)
+    with server.client(url, key) as client:
+        job_id = str(client.submit(asked.body(client, "interactive"))["id"])
+        try:
+            answer = follow(client, job_id)
+        except KeyboardInterrupt:
+            state = client.cancel(job_id)["status"]
+            errors.print(f"\n[dim]{job_id} {state}[/dim]")
+            raise typer.Exit(130) from None
+        job = client.job(job_id)
+        show_others(job)
+        conclude(job, answer)
 
 
 def submit(
     question: Question,
     image: Pictures = None,
     video: Videos = None,
+    detail: DetailOption = None,
     model: ModelOption = "",
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
     seed: Seed = None,
+    n: Choices = None,
+    schema: SchemaFile = None,
     priority: Annotated[str | None, typer.Option(help="interactive, background or batch.")] = None,
     url: server.UrlOption = "",
     key: server.KeyOption = "",
 ) -> None:
     """Submit a job and print its id."""
-    client = server.client(url, key)
-    given: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "priority": priority}
-    body = chat.body(server.model(client, model), question, image or [], video or [], **given)
-    console.print(client.submit(body)["id"])
+    asked = Asked(question, image, video, detail, model, max_tokens, temperature, seed, n, schema)
+    with server.client(url, key) as client:
+        console.print(client.submit(asked.body(client, priority))["id"])
 
 
 @dataclass(slots=True)
 class Answer:
-    """What a stream has brought so far; `state` once it has ended."""
+    """What a stream has brought so far: the text of the first choice, the tokens of all; `state` once it has ended."""
 
     text: str = ""
     tokens: int = 0
@@ -134,6 +137,8 @@ def _take(arrival: Event | Dropped | CommandError, answer: Answer, status: Statu
         if answer.first_token_s is None:
             answer.first_token_s = answer.last_token_s
         answer.tokens += 1
+        if arrival.data.get("index", 0) != 0:
+            return
         answer.text += str(arrival.data["text"])
         sys.stdout.write(printable(str(arrival.data["text"])))
         sys.stdout.flush()
@@ -159,6 +164,13 @@ def waiting(position: int, eta_s: float | None) -> str:
         return f"waiting: {ahead} …"
     about = f"{math.ceil(eta_s)} s" if eta_s < 120 else f"{math.ceil(eta_s / 60)} min"
     return f"waiting: {ahead}, about {about} …"
+
+
+def show_others(job: Json) -> None:
+    """The choices behind the first, which was shown as it came."""
+    for choice in (job.get("choices") or [])[1:]:
+        errors.print(f"[dim]{choice['index'] + 1}:[/dim]")
+        print(printable(str(choice["output"])), flush=True)
 
 
 def conclude(job: Json, answer: Answer) -> None:

@@ -17,11 +17,15 @@ _BRANDS = {b"avif": "image/avif", b"avis": "image/avif"}
 _EBML = b"\x1a\x45\xdf\xa3"
 
 
-def body(model: str, question: str, pictures: list[str], videos: Sequence[str] = (), **more: Any) -> dict[str, Any]:
-    """One user message: the pictures in order, the videos in order, then the question. `more` are fields of the
-    request; None is left out. Raises CommandError for a file that is missing or of no known kind."""
+def body(
+    model: str, question: str, pictures: list[str], videos: Sequence[str] = (), detail: str | None = None, **more: Any
+) -> dict[str, Any]:
+    """One user message: the pictures in order, the videos in order, then the question. `detail` is that of all
+    pictures; `more` are fields of the request; None is left out. Raises CommandError for a file that is missing or of
+    no known kind."""
+    closely = {} if detail is None else {"detail": detail}
     parts: list[dict[str, Any]] = [
-        {"type": "image_url", "image_url": {"url": picture_url(picture)}} for picture in pictures
+        {"type": "image_url", "image_url": {"url": picture_url(picture), **closely}} for picture in pictures
     ]
     parts += [{"type": "video_url", "video_url": {"url": video_url(video)}} for video in videos]
     content: Any = [*parts, {"type": "text", "text": question}] if parts else question

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import httpx2
@@ -43,7 +43,8 @@ class Refused(CommandError):
 
 
 class Client:
-    """Raises CommandError when the server does not answer, Refused when it answers with an error."""
+    """A context manager, which closes its connections. Raises CommandError when the server does not answer, Refused
+    when it answers with an error."""
 
     def __init__(self, url: str, key: str = "") -> None:
         self.url = url.rstrip("/")
@@ -54,23 +55,29 @@ class Client:
         except (httpx2.InvalidURL, ValueError) as exc:
             raise CommandError(f"--url {url!r} is not a URL: {exc}") from exc
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
     def submit(self, body: Json) -> Json:
-        return self._json("POST", "/v1/jobs", json=body)
+        return self.json("POST", "/v1/jobs", json=body)
 
     def job(self, job_id: str) -> Json:
-        return self._json("GET", f"/v1/jobs/{quote(job_id, safe='')}")
+        return self.json("GET", f"/v1/jobs/{quote(job_id, safe='')}")
 
     def jobs(self, **filters: str | int) -> list[Json]:
-        return list(self._json("GET", "/v1/jobs", params=filters)["data"])
+        return list(self.json("GET", "/v1/jobs", params=filters)["data"])
 
     def cancel(self, job_id: str) -> Json:
-        return self._json("POST", f"/v1/jobs/{quote(job_id, safe='')}/cancel")
+        return self.json("POST", f"/v1/jobs/{quote(job_id, safe='')}/cancel")
 
     def requeue(self, job_id: str) -> Json:
-        return self._json("POST", f"/v1/jobs/{quote(job_id, safe='')}/requeue")
+        return self.json("POST", f"/v1/jobs/{quote(job_id, safe='')}/requeue")
 
     def models(self) -> list[Json]:
-        return list(self._json("GET", "/v1/models")["data"])
+        return list(self.json("GET", "/v1/models")["data"])
 
     def events(self, job_id: str) -> Iterator[Event | Dropped]:
         """A job's events, each once and in order, to the end of its log; over as many connections as it takes."""
@@ -114,7 +121,8 @@ class Client:
                     yield Event(int(fields["sequence"]), str(fields["type"]), fields)
                     data = ""
 
-    def _json(self, method: str, path: str, **more: Any) -> Json:
+    def json(self, method: str, path: str, **more: Any) -> Json:
+        """One request and its answer's object; `more` as httpx takes it."""
         try:
             answer = self._http.request(method, path, **more)
         except (httpx2.TransportError, httpx2.UnsupportedProtocol) as exc:

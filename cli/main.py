@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import asking, job_commands, key_commands, tenant_commands
+from cli import asking, job_commands, key_commands, tenant_commands, webhook_commands
 from cli.errors import CommandError
 from cli.folder import Folder, describe
 from cli.settings import CommandSettings
@@ -24,6 +24,7 @@ asking.add_to(app)
 job_commands.add_to(app)
 key_commands.add_to(app)
 tenant_commands.add_to(app)
+webhook_commands.add_to(app)
 
 FolderOption = Annotated[Path | None, typer.Option(help="Data, logs and sockets of one installation. Default: var.")]
 
