@@ -1,8 +1,12 @@
-# Two images from one file: `api` (no torch; also runs maintenance, migrations and Flower) and `worker`.
+# Three images from one file: `api` (no torch; also runs maintenance, migrations and Flower), `worker`, and
+# `worker-trtllm`, the worker in NVIDIA's TensorRT-LLM image.
 #   docker build --target api -t vlmq-api .
 #   docker build --target worker -t vlmq-worker .
+#   docker build --target worker-trtllm --build-arg TENSORRT_LLM_IMAGE=… -t vlmq-worker-trtllm .
 
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+# NVIDIA's published image; name it as it is called where you get it from.
+ARG TENSORRT_LLM_IMAGE=tensorrt-llm/release:1.2.1
 
 FROM ${PYTHON_IMAGE} AS base
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
@@ -45,6 +49,25 @@ COPY --from=worker-venv /venv /venv
 RUN pip install --no-cache-dir --no-build-isolation --no-deps -e .
 USER vlmq
 CMD ["python", "-m", "worker"]
+
+# TensorRT-LLM, TensorRT, torch and MPI are the image's. Of what both need its versions stay: nothing is tied to ours.
+FROM ${TENSORRT_LLM_IMAGE} AS worker-trtllm
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+RUN groupadd --gid 10001 vlmq \
+ && useradd --uid 10001 --gid vlmq --no-create-home --home-dir /app vlmq \
+ && install -d -o vlmq -g vlmq /app /app/var /app/var/models /app/var/engines /data /data/blobs /data/spool
+WORKDIR /app
+COPY --from=tools /app/worker.txt ./
+RUN pip freeze --exclude-editable | grep -v ' @ ' > image.txt \
+ && sed -i -E '/^(torch|torchao)$/d' worker.txt \
+ && pip install --no-cache-dir -c image.txt -r worker.txt onnx \
+ && rm image.txt worker.txt
+COPY --from=source /app ./
+COPY models models
+RUN pip install --no-cache-dir --no-build-isolation --no-deps -e .
+USER vlmq
+ENTRYPOINT []
+CMD ["python3", "-m", "worker"]
 
 FROM source AS api
 COPY --from=api-venv /venv /venv

@@ -34,8 +34,8 @@ from worker.engine.messages import (
 
 pytestmark = pytest.mark.integration
 
-END = 2019
-"""The tiny tokenizer's <|im_end|>."""
+ENDS = [2019, 2017]
+"""The tiny tokenizer's <|im_end|> and <|endoftext|>."""
 DEADLINE_S = 60.0
 ARGUMENTS = ["--slots", "4", "--threads", "1"]
 
@@ -179,7 +179,7 @@ def test_a_generation_that_cannot_run_is_refused_by_code_and_others_go_on(child:
 def test_a_generation_with_a_grammar_keeps_it_and_a_bad_schema_is_refused(child: Child) -> None:
     kept = Grammar(GrammarKind.JSON_SCHEMA, '{"enum": [12, 345]}')
     bad = Grammar(GrammarKind.JSON_SCHEMA, '{"type": "array", "uniqueItems": true}')
-    child.send(Submit(_ask("bad", stop_ids=[END], grammar=bad)), Submit(_ask("kept", stop_ids=[END], grammar=kept)))
+    child.send(Submit(_ask("bad", stop_ids=ENDS, grammar=bad)), Submit(_ask("kept", stop_ids=ENDS, grammar=kept)))
     refused = child.read_until(lambda m: isinstance(m, Refused))[-1]
     assert isinstance(refused, Refused)
     assert (refused.generation_id, refused.code) == ("bad", "invalid_json_schema")

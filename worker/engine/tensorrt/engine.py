@@ -9,6 +9,7 @@ images; each of them wakes a step that waits.
 """
 
 import threading
+import time
 from concurrent.futures import Future
 from typing import Any
 
@@ -29,6 +30,10 @@ from worker.engine.torch.block_cache import IntegrityError
 
 # How long a step waits for news: what the worker sends meanwhile waits as long.
 _LOOK_S = 0.005
+# Responses of one iteration come one after another: together they are one message.
+_GATHER_S = 0.001
+# What the executor names when it throws for all that run.
+_COMPUTING = ("forwardAsync", "forwardSync")
 # Beyond the slots, so that a slot that becomes free finds its pictures encoded.
 _ENCODED_AHEAD = 2
 
@@ -212,8 +217,8 @@ class TensorRTEngine:
         return self._requests.table(entry.table, extra_ids(ids, images, built.vocab_size, built.tokens_per_tile))
 
     def _await_news(self) -> None:
-        if not self._ended:
-            self._news.wait(_LOOK_S)
+        if not self._ended and self._news.wait(_LOOK_S):
+            time.sleep(_GATHER_S)
         self._news.clear()
 
     def _take(self, entry: Entry, result: Any) -> list[TokenOutput]:
@@ -248,11 +253,11 @@ class TensorRTEngine:
         return [entry.end(finish)]
 
     def _take_errors(self, errors: dict[str, list[Entry]]) -> list[TokenOutput]:
-        """An error of one request is its own. The same one of several is what the executor tells all that run when it
-        has thrown: whose fault it was is not known, and all can be run again."""
+        """An error of one request is its own. One of computing, or the same of several, is what the executor tells all
+        that run when it has thrown, one after the other: whose fault it was is not known, and all can be run again."""
         outputs = []
         for message, entries in errors.items():
-            if len(entries) > 1:
+            if len(entries) > 1 or any(name in message for name in _COMPUTING):
                 raise ExecutorFault(f"{len(entries)} requests were lost at once: {message}")
             (entry,) = entries
             del self._by_number[entry.number]

@@ -45,7 +45,7 @@ class Guidance:
         grammar = generation.grammar
         if grammar is None:
             return None
-        if not generation.stop_ids or not set(generation.stop_ids) <= set(self.stop_ids):
+        if set(generation.stop_ids) != set(self.stop_ids) or not self.stop_ids:
             raise Rejected(
                 "invalid_prompt",
                 f"stop_ids are {generation.stop_ids}; an answer that keeps a grammar must end at {list(self.stop_ids)}",

@@ -19,6 +19,8 @@ from worker.engine.torch.token_masks import masks_of
 
 _CPU = torch.device("cpu")
 TOP_K_MAX = 1024
+# Finite: the sampler takes an infinity for a fault of the model.
+_NEVER = -1e30
 
 
 @torch.inference_mode()
@@ -27,7 +29,7 @@ def draw(sequences: Many[Sequence], logits: torch.Tensor) -> list[SampledToken]:
     vocab = logits.shape[1]
     masks = masks_of(sequences, vocab, _CPU)  # type: ignore[arg-type]
     if masks is not None:
-        logits[masks.rows] = logits[masks.rows].masked_fill_(~masks.allowed, -torch.inf)
+        logits[masks.rows] = logits[masks.rows].masked_fill_(~masks.allowed, _NEVER)
     for row, sequence in enumerate(sequences):
         _adjust(logits[row], sequence)
     plan = SamplingPlan(list(range(len(sequences))), [_filters(s) for s in sequences], _CPU)
@@ -51,7 +53,7 @@ def _adjust(logits: torch.Tensor, sequence: Sequence) -> None:
         seen = torch.where(seen < 0, seen * repetition, seen / repetition)
         logits[ids] = seen - presence - frequency * torch.tensor(list(counts.values()))
     if request.end_id is not None and len(sequence.generated) < (asked.min_tokens or 0):
-        logits[request.end_id] = -torch.inf
+        logits[request.end_id] = _NEVER
 
 
 def _filters(sequence: Sequence) -> Sampling:
