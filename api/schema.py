@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
-from api.errors import ApiError
+from api.faults import first_fault
 from api.refused import refuse_unsupported, supported
 from api.response_format import ResponseFormat, TextFormat
 from api.tool_schema import CalledTool, FunctionTool, ToolChoice
@@ -251,64 +251,4 @@ def validated(kind: type[B], body: dict[str, Any]) -> B:
     try:
         return kind.model_validate(body)
     except pydantic.ValidationError as exc:
-        raise _first_fault(exc, body) from exc
-
-
-MAX_PARAM_CHARS = 200
-_TAGS = {"union_tag_not_found": "missing"}
-_CODES = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
-
-
-def _first_fault(exc: pydantic.ValidationError, body: dict[str, Any]) -> ApiError:
-    # An unknown name explains more than a fault of a known one.
-    faults = exc.errors(include_url=False)
-    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
-    kind, message = fault["type"], fault["msg"].removeprefix("Value error, ")
-    param = _path(fault["loc"], body, kind != "value_error") or _quoted(message)
-    if kind.startswith("union_tag_"):
-        # Which of several shapes it is, a field says: the fault is that field's.
-        field = fault["ctx"]["discriminator"].strip("'")
-        param, kind = f"{param}.{field}", _TAGS.get(kind, kind)
-    param = param[:MAX_PARAM_CHARS]
-    if kind == "extra_forbidden":
-        text = f"Unrecognized request argument supplied: {param!r}."
-    elif kind == "missing":
-        text = f"Missing required parameter: {param!r}."
-    elif not fault["loc"]:
-        text = f"{message}."
-    else:
-        text = f"Invalid value for {param!r}: {message}, got {_short(fault['input'])}."
-    code = _CODES.get(kind, "invalid_type" if kind.endswith("_type") else "invalid_value")
-    return ApiError(text, param=param or None, code=code)
-
-
-def _short(value: Any) -> str:
-    # What holds other values may be deep and long: its kind says enough.
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    return repr(value[:100]) if isinstance(value, str) else repr(value)[:100]
-
-
-def _quoted(message: str) -> str:
-    return message.split("'")[1] if message.startswith("'") else ""
-
-
-def _has(here: Any, step: int | str) -> bool:
-    if isinstance(here, list):
-        return isinstance(step, int) and step < len(here)
-    return isinstance(here, dict) and step in here
-
-
-def _path(loc: tuple[int | str, ...], body: Any, missing: bool = True) -> str:
-    """`messages[0].content[1].image_url.url`: the place in the body, without pydantic's names of union members.
-    `missing`: the last step may be the name of a field that is not there."""
-    path, here = "", body
-    for step in loc:
-        if _has(here, step):
-            here = here[step]
-        elif not (missing and step is loc[-1] and isinstance(here, dict)):
-            continue
-        path += f"[{step}]" if isinstance(step, int) else f".{step}"
-    return path.removeprefix(".")
+        raise first_fault(exc, body) from exc

@@ -13,7 +13,7 @@ FunctionName = Annotated[str, StringConstraints(pattern=NAME)]
 
 class FunctionDefinition(Wire):
     """`parameters` is the JSON schema of an object; without it the function takes no arguments. `strict`: the
-    schema must be one that can be kept, as required calls do; `auto` leaves the model free."""
+    schema must be one that can be kept, and every call keeps it; without it only required calls do."""
 
     name: FunctionName
     description: Text | None = None

@@ -74,11 +74,13 @@ def check_guarded(request: ChatRequest, params: Sequence[str]) -> None:
         if kind != "object":
             message = f"Invalid schema in {param!r}: arguments are an object, but its 'type' is {kind!r:.100}."
             raise ApiError(message, param=param, code="invalid_function_parameters")
-        if tool.strict or (request.guarded and tool in use.callable):
+        if tool.strict or (request.guarded and not request.wakes and tool in use.callable):
             schema_format(msgspec.json.decode(tool.parameters), param)
     if not request.guarded:
         return
-    fields = {"stop": request.stop, "min_tokens": request.min_tokens, "ignore_eos": request.ignore_eos}
+    # Text beside calls may be stopped as text is; a stop string that ends a call leaves its beginning.
+    stop = () if request.wakes else request.stop
+    fields = {"stop": stop, "min_tokens": request.min_tokens, "ignore_eos": request.ignore_eos}
     for field, given in fields.items():
         if given:
             message = f"{field!r} cannot go with calls that a grammar keeps, which decides where the end is."

@@ -92,11 +92,16 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
     @property
     def guarded(self) -> bool:
-        """Whether a grammar keeps the answer and allows calls in it: then what begins as a call is one."""
+        """Whether a grammar keeps the calls of the answer: then what begins as a call is one."""
         use = self.tools
         if use is None or not use.callable:
             return False
-        return use.mode is ToolMode.REQUIRED or self.json_format is not None
+        return use.mode is ToolMode.REQUIRED or self.json_format is not None or use.bound
+
+    @property
+    def wakes(self) -> bool:
+        """Whether it is `guarded` by a grammar that leaves text free and begins where a call does."""
+        return self.guarded and self.json_format is None and self.tools is not None and self.tools.mode is ToolMode.AUTO
 
     def blobs(self) -> frozenset[str]:
         """Digests of the blobs that the request refers to."""

@@ -93,6 +93,11 @@ class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
         return not self.parallel or (self.mode is ToolMode.REQUIRED and len(self.only) == 1)
 
     @property
+    def bound(self) -> bool:
+        """Whether calls cannot be left to the model: one of a function keeps its schema, or only one may come."""
+        return not self.parallel or any(tool.strict for tool in self.callable)
+
+    @property
     def shown(self) -> tuple[str, ...]:
         """Tokens that an answer shows by their names, because calls stand between them."""
         return self.format.marks.tokens if self.callable else ()

@@ -1,19 +1,13 @@
-"""What a request lets its answer be, as a grammar: JSON, calls of functions, or either."""
+"""What a request lets its answer be, as a grammar: JSON, calls of functions, either, or text with calls in it."""
 
 import json
-import re
 from collections.abc import Callable
-from typing import Any
 
 from jobs.request import ChatRequest, JsonFormat
-from jobs.tools import Marks, Tool, ToolMode, ToolUse
+from jobs.tools import ToolMode, ToolUse
+from worker.call_rules import MAX_CALLS, call_rules, first_mark
 from worker.engine.generation import Grammar, GrammarKind
 from worker.engine.json_rules import inline
-
-MAX_CALLS = 16
-"""In one answer that a grammar keeps: some models would never stop calling."""
-
-_NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
 def grammar_of(request: ChatRequest, is_token: Callable[[str], bool]) -> Grammar | None:
@@ -21,7 +15,11 @@ def grammar_of(request: ChatRequest, is_token: Callable[[str], bool]) -> Grammar
     use = request.tools
     if use is None or not request.guarded:
         return _json(request.json_format)
-    calls = _calls(use, is_token)
+    if request.wakes:
+        opened = is_token(first_mark(use))
+        calls = call_rules(use, is_token, strict_only=True, opened=not opened)
+        return Grammar(GrammarKind.LARK, rules=_free(use, opened) + calls)
+    calls = call_rules(use, is_token)
     if use.mode is ToolMode.REQUIRED or request.json_format is None:
         return Grammar(GrammarKind.LARK, rules=f"start: calls\n{calls}")
     schema = json.loads(request.json_format.schema or '{"type":"object"}')
@@ -36,39 +34,23 @@ def _json(asked: JsonFormat | None) -> Grammar | None:
     return Grammar(GrammarKind.JSON_SCHEMA, asked.schema)
 
 
-def _calls(use: ToolUse, is_token: Callable[[str], bool]) -> str:
-    """One call, or several where they are allowed, each of a callable function with arguments that it takes."""
-    marks = use.format.marks
-    more = "" if use.single else f" ({_literal(marks.between)} call){{0,{MAX_CALLS - 1}}}"
-    names = " | ".join(f"call_{n}" for n in range(len(use.callable)))
-    rules = [
-        f"calls: call{more}",
-        f"call: {_mark(marks.opening, is_token)} {_literal(_HEAD)} ({names}) {_literal('}' + marks.gap)} "
-        f"{_mark(marks.closing, is_token)}",
-    ]
-    for n, tool in enumerate(use.callable):
-        rules.append(f"call_{n}: {_literal(_between(tool, marks))} arguments_{n}")
-        rules.append(f"arguments_{n}: {inline(_schema(tool))}")
-    return "\n".join(rules) + "\n"
+_ANY = "(?s:.)"
 
 
-_HEAD = '\n{"name": "'
+def _free(use: ToolUse, token: bool) -> str:
+    """Text, and calls anywhere in it; where only one may come, it is the end. Text itself never spells the mark that
+    calls begin with, because who reads the answer would see a call. `token`: the mark's first part is one."""
+    mark = _pattern(use.format.marks.opening if token else first_mark(use))
+    text = f"TEXT: /{_ANY}+/ & ~/{_ANY}*{mark}{_ANY}*/\n"
+    lead = "TEXT?"
+    if not token:
+        # A mark in letters ends the lexeme of the text before it: text alone could not know where to end.
+        lead = "UNTIL"
+        text += f"UNTIL: /{_ANY}*{mark}/ & ~/{_ANY}*{mark}{_ANY}+/\n"
+    start = f"{lead} call | TEXT?" if use.single else f"({lead} call){{0,{MAX_CALLS}}} TEXT?"
+    return f"start: {start}\n{text}"
 
 
-def _between(tool: Tool, marks: Marks) -> str:
-    return f'{tool.name}", "{marks.arguments}": '
-
-
-def _schema(tool: Tool) -> dict[str, Any]:
-    if tool.parameters is None:
-        return _NO_ARGUMENTS
-    return {"type": "object", **json.loads(tool.parameters)}
-
-
-def _mark(text: str, is_token: Callable[[str], bool]) -> str:
-    """A mark may be several tokens; those that the checkpoint has are named, the others spelled."""
-    return " ".join(part if is_token(part) else _literal(part) for part in re.findall(r"<[^>]*>", text))
-
-
-def _literal(text: str) -> str:
-    return json.dumps(text) if text else ""
+def _pattern(mark: str) -> str:
+    """As a part of a regular expression: of what marks are written with, these two mean something in one."""
+    return mark.replace("|", r"\|").replace("/", r"\/")

@@ -200,6 +200,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"tools": [NOW], "tool_choice": "required", "stop": "x"}, "stop", "invalid_value"),
     ({"tools": [NOW], "tool_choice": "required", "min_tokens": 2}, "min_tokens", "invalid_value"),
     ({"tools": [NOW], "tool_choice": "required", "ignore_eos": True}, "ignore_eos", "invalid_value"),
+    ({"tools": [NOW], "parallel_tool_calls": False, "min_tokens": 2}, "min_tokens", "invalid_value"),
+    ({"tools": [function(strict=True)], "ignore_eos": True}, "ignore_eos", "invalid_value"),
     ({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),
     ({"function_call": "auto"}, "function_call", "unsupported_parameter"),
     ({"messages": [*ASK, result("a")]}, "messages[1]", "invalid_value"),

@@ -1,5 +1,5 @@
-"""Calls that a grammar enforces, from random weights at temperature 1 and from the demo model: each answer is nothing
-but calls of callable functions, and their arguments keep the functions' schemas."""
+"""Calls that a grammar keeps, from random weights at temperature 1 and from the demo model: required ones, where each
+answer is nothing but calls, and those that a model begins by itself. Their arguments keep the functions' schemas."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,13 @@ import jsonschema
 import pytest
 import torch
 
-from api.tool_calls import CallEnded, Piece, joined
+from api.tool_calls import CallEnded, Piece, TextDelta, joined
 from api.tool_parser import ToolParser
 from jobs.request import ChatRequest, JsonFormat, Message, Role, TextPart
 from jobs.request import Sampling as Asked
 from jobs.tools import Tool, ToolFormat, ToolMode, ToolUse
 from worker.detokenizer import Detokenizers
-from worker.engine.generation import Finish, Generation, Sampling, TokenOutput
+from worker.engine.generation import Finish, Generation, Grammar, Sampling, TokenOutput
 from worker.engine.grammar import Grammars
 from worker.engine.torch.engine import TorchEngine
 from worker.engine.torch.internvl import InternVL
@@ -86,6 +86,10 @@ class Bench:
         engine.check_integrity()
         return outputs
 
+    def keeps(self, grammar: Grammar, text: str) -> bool:
+        ids = self.tokenizer.whole.encode(text, add_special_tokens=False).ids
+        return self._grammars.matcher(grammar, self._stops).take(ids)
+
     def pieces(self, request: ChatRequest, ids: Sequence[int]) -> list[Piece]:
         use = request.tools
         assert use is not None
@@ -146,6 +150,44 @@ def test_named_function_is_called_once(tiny, name):
     request = ask(3, use(only=(name,)))
     outputs = tiny.run([tiny.generation(request)])["3"]
     assert check(tiny.pieces(request, ids_of(outputs))) == [name]
+
+
+def begun(bench: Bench, format: ToolFormat) -> list[int]:
+    """What a model says that has just decided to call."""
+    return list(bench.tokenizer.whole.encode("Let me see. " + format.marks.opening, add_special_tokens=False).ids)
+
+
+def call_by_itself(bench: Bench, request: ChatRequest, max_tokens: int = 1200) -> tuple[list[Piece], TokenOutput]:
+    head = begun(bench, request.tools.format)
+    outputs = bench.run([bench.generation(request, max_tokens, head)])[str(request.sampling.seed)]
+    return bench.pieces(request, [*head, *ids_of(outputs)]), outputs[-1]
+
+
+@pytest.mark.parametrize("format", ToolFormat)
+def test_call_of_a_strict_function_keeps_its_schema_when_the_model_begins_it(bench, format):
+    strict = tuple(Tool(tool.name, None, tool.parameters, strict=True) for tool in TOOLS)
+    for seed in range(2):
+        request = ask(seed, ToolUse(format, strict, ToolMode.AUTO, parallel=False))
+        pieces, last = call_by_itself(bench, request)
+        assert last.finish is Finish.STOP
+        assert joined(pieces).text == "Let me see."
+        assert len(check([piece for piece in pieces if not isinstance(piece, TextDelta)])) == 1
+
+
+def test_text_and_further_calls_may_follow_a_strict_call_where_several_may_come(tiny):
+    request = ask(7, ToolUse(ToolFormat.QWEN, (Tool("now", strict=True),), ToolMode.AUTO))
+    pieces, _ = call_by_itself(tiny, request, max_tokens=160)
+    found = joined(pieces)
+    assert [call.name for call in found.calls][:1] == ["now"]
+    assert found.text.startswith("Let me see.") and len(found.text) > len("Let me see.")
+
+
+def test_second_call_does_not_come_where_calls_are_not_parallel(bench):
+    request = ask(9, use(mode=ToolMode.AUTO, parallel=False))
+    grammar = grammar_of(request, bench.prompts.has_token)
+    one = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
+    for text, kept in [("Hm. " + one, True), ("Hm < ha", True), (f"{one}\n{one}", False), (f"{one} Hm.", False)]:
+        assert bench.keeps(grammar, text) is kept, text
 
 
 def test_json_answer_beside_tools_is_either(tiny):
