@@ -41,11 +41,12 @@ def given() -> Live | None:
 
 @contextmanager
 def started(services: Services, model: Path, folder: Path) -> Iterator[Live]:
-    """Every process of the system, with keys."""
+    """Every process of the system, with keys. Receivers of webhooks may be on this machine."""
     with fresh_database(services) as url:
         settings = settings_for(url, services.redis_url, fresh_prefix(), folder)
         first, second = (_key(settings, tenant) for tenant in ("acme", "umbrella"))
-        with system(settings, folder, VLMQ_WORKER_PATH=str(model)) as it:
+        here = {"VLMQ_WORKER_PATH": str(model), "VLMQ_WEBHOOKS_ALLOWED_HOSTS": "127.0.0.1"}
+        with system(settings, folder, **here) as it:
             _start(it)
             yield Live(it.url, first, second)
 
@@ -54,6 +55,7 @@ def _start(it: System) -> None:
     it.start_api()
     it.start_maintenance()
     it.start_batches()
+    it.start_deliveries()
     it.start_worker()
 
 

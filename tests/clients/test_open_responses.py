@@ -156,3 +156,24 @@ def test_multi_turn_conversation_is_sent_back_as_items(http: httpx2.Client) -> N
     chained = created(http, asking("Go on.", previous_response_id=first["id"]))
     assert second["usage"]["input_tokens"] == chained["usage"]["input_tokens"]
     assert second["output"][0]["content"] == chained["output"][0]["content"]
+
+
+def test_tool_calling_gives_a_call_with_its_arguments(http: httpx2.Client) -> None:
+    response = created(http, calling())
+    (call,) = [item for item in response["output"] if item["type"] == "function_call"]
+    assert call["name"] == "weather"
+    jsonschema.validate(json.loads(call["arguments"]), WEATHER)
+    assert [tool["name"] for tool in response["tools"]] == ["weather"]
+
+
+def test_tool_calling_streams_the_arguments(http: httpx2.Client) -> None:
+    events = streamed(http, calling())
+    deltas = [event["delta"] for event in events if event["type"] == "response.function_call_arguments.delta"]
+    (done,) = [event for event in events if event["type"] == "response.function_call_arguments.done"]
+    assert "".join(deltas) == done["arguments"]
+    (call,) = [item for item in events[-1]["response"]["output"] if item["type"] == "function_call"]
+    assert call["arguments"] == done["arguments"]
+
+
+def calling() -> dict[str, Any]:
+    return asking("Sky?", tools=[TOOL], tool_choice="required", parallel_tool_calls=False, max_output_tokens=160)
