@@ -142,11 +142,15 @@ _EXPIRE = text("DELETE FROM key_corrections WHERE made_at < now() - make_interva
 
 # The row is made before it is locked, so that a key's first requests wait for each other too.
 _MAKE = text("INSERT INTO key_usage (key_id) VALUES (:key_id) ON CONFLICT DO NOTHING")
-_LOCK = text("""
-    SELECT requests, tokens, CAST(extract(epoch FROM clock_timestamp() - charged_at) AS float8) AS age_s
+# By a stamp from before the clock was set back nothing would come back until the clock gets there: then all of it does.
+_AGE = """
+    CAST(CASE WHEN charged_at > clock_timestamp() + interval '1 minute' THEN 60
+              ELSE extract(epoch FROM clock_timestamp() - charged_at) END AS float8) AS age_s"""
+_LOCK = text(f"""
+    SELECT requests, tokens, {_AGE}
     FROM key_usage WHERE key_id = :key_id FOR UPDATE""")
-_SPENT = text("""
-    SELECT requests, CAST(extract(epoch FROM clock_timestamp() - charged_at) AS float8) AS age_s,
+_SPENT = text(f"""
+    SELECT requests, {_AGE},
            tokens + (SELECT coalesce(sum(made.tokens), 0) FROM key_corrections AS made WHERE made.key_id = :key_id)
            AS tokens
     FROM key_usage WHERE key_id = :key_id""")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from sqlalchemy import Connection, delete, func, select, text, union_all
+from sqlalchemy import Connection, delete, func, select, text, union_all, update
 
 from jobs.job import AttemptEnd, Job, JobError, JobState
 from jobs.store.ending import end_job, lockable, return_or_bury
@@ -30,10 +30,15 @@ _CLAIMABLE = text("""
 
 
 def take_back_lost(connection: Connection, lease_s: float, limit: int) -> list[Job]:
-    alive = select(workers.c.id).where(workers.c.heartbeat_at >= func.now() - timedelta(seconds=lease_s))
+    lease = timedelta(seconds=lease_s)
+    # A stamp from the future is left from before the clock was set back. By it a dead worker would live until the clock
+    # gets there; a living one must not lose its jobs. So it gets one lease from now, which the living ones renew.
+    ahead = workers.c.heartbeat_at > func.now() + lease
+    connection.execute(update(workers).where(ahead).values(heartbeat_at=func.now()))
+    living = select(workers.c.id).where(workers.c.heartbeat_at >= func.now() - lease)
     lost = connection.execute(
         lockable()
-        .where(jobs.c.state == JobState.IN_PROGRESS, jobs.c.worker.not_in(alive))
+        .where(jobs.c.state == JobState.IN_PROGRESS, jobs.c.worker.not_in(living))
         .order_by(jobs.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -28,15 +28,17 @@ MOST_DETAIL = 500
 endpoints = webhook_endpoints.c
 deliveries = webhook_deliveries.c
 
+# A lease that ends later than one taken now is left from before the clock was set back.
+_LEASED = "leased_until > now() AND leased_until <= now() + make_interval(secs => :lease_s)"
 # Targets that are busy are left out, so that one silent receiver does not take all threads from the others.
-_DUE = """
+_DUE = f"""
     busy AS (
-        SELECT target FROM webhook_deliveries WHERE leased_until > now() GROUP BY target HAVING count(*) >= :per_target
+        SELECT target FROM webhook_deliveries WHERE {_LEASED} GROUP BY target HAVING count(*) >= :per_target
     ), due AS (
         SELECT delivery.id
         FROM webhook_deliveries AS delivery LEFT JOIN webhook_endpoints AS endpoint ON endpoint.id = endpoint_id
         WHERE delivery.state = 'pending' AND delivery.next_at <= now()
-          AND (delivery.leased_until IS NULL OR delivery.leased_until <= now())
+          AND (delivery.leased_until IS NULL OR NOT ({_LEASED}))
           AND (delivery.endpoint_id IS NULL OR (endpoint.id IS NOT NULL AND endpoint.disabled_at IS NULL))
           AND NOT EXISTS (SELECT FROM busy WHERE busy.target = delivery.target)
         ORDER BY delivery.next_at"""
@@ -82,7 +84,7 @@ class PostgresErrands:
 
     def waiting(self, limit: int) -> list[str]:
         """Up to `limit` ids of what could be claimed now. Raises StoreUnavailable."""
-        values = {"per_target": self._per_target, "limit": limit}
+        values = {"per_target": self._per_target, "lease_s": self._lease_s, "limit": limit}
         return self._database.statement(lambda on: list(on.execute(_WAITING, values).scalars()))
 
     def settle(self, errand: Errand, answer: Answer) -> DeliveryState | None:

@@ -79,6 +79,17 @@ def test_jobs_that_a_worker_does_not_know_are_given_back_after_a_while(timed_sto
 # -- leases
 
 
+def test_worker_with_a_heartbeat_from_a_clock_that_was_set_back_has_one_lease_more(timed_store: TimedStore) -> None:
+    store = timed_store.store
+    store.heartbeat(WORKER)
+    store.insert(new_job())
+    job = claimed(store)
+    timed_store.pass_time(-3600)
+    assert store.take_back_lost(LEASE_S) == []
+    timed_store.pass_time(LEASE_S + 1)
+    assert [lost.id for lost in store.take_back_lost(LEASE_S)] == [job.id]
+
+
 def test_jobs_of_a_silent_worker_are_taken_back(timed_store: TimedStore) -> None:
     store = timed_store.store
     store.heartbeat(WORKER)

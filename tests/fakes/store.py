@@ -295,6 +295,9 @@ class FakeJobStore:
 
     def take_back_lost(self, lease_s: float, limit: int = 500) -> list[Job]:
         with self._lock:
+            for name, status in self._workers.items():
+                if status.heartbeat_at > self._now() + timedelta(seconds=lease_s):
+                    self._workers[name] = replace(status, heartbeat_at=self._now())
             lost = [
                 job
                 for job in sorted(self._jobs.values(), key=lambda job: job.id)

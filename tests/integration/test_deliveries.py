@@ -321,6 +321,19 @@ def test_try_of_a_deliverer_that_died_is_made_again_and_its_late_word_is_not_wri
     assert bench.errands.settle(again, answer) is None
 
 
+def test_lease_from_before_the_clock_was_set_back_holds_nothing_up(bench, receiver):
+    bench.endpoint()
+    bench.ended()
+    lost = bench.errands.claim()
+    bench.pass_time(-3600)
+    with psycopg.connect(bench.url) as connection:
+        connection.execute("UPDATE webhook_deliveries SET next_at = now()")
+    assert bench.errands.waiting(10) == [lost.delivery_id]
+    again = bench.errands.claim()
+    assert (again.delivery_id, again.attempt) == (lost.delivery_id, 2)
+    assert bench.errands.claim() is None
+
+
 def test_silent_receiver_leaves_room_for_the_others(database_url, receiver):
     bench = Bench(database_url, receiver, per_target=2)
     bench.endpoint()
