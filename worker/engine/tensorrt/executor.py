@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from worker.engine.generation import Generation
+from worker.engine.generation import Finish, Generation
 from worker.engine.tensorrt.guidance import Guidance
 from worker.engine.tensorrt.sampling import asked_of
 
@@ -35,7 +35,11 @@ def start_executor(api: Any, options: ExecutorOptions, guidance: Guidance) -> An
         max_beam_width=1,
         scheduler_config=api.SchedulerConfig(capacity_scheduler_policy=api.CapacitySchedulerPolicy.GUARANTEED_NO_EVICT),
         kv_cache_config=api.KvCacheConfig(
-            enable_block_reuse=options.prefix_reuse, free_gpu_memory_fraction=options.cache_share
+            enable_block_reuse=options.prefix_reuse,
+            free_gpu_memory_fraction=options.cache_share,
+            # A block that is taken over in part counts as reused like a whole one: nobody could tell how many tokens
+            # of a prompt were cached.
+            enable_partial_reuse=False,
         ),
         enable_chunked_context=False,
         iter_stats_max_iterations=1000,
@@ -91,3 +95,14 @@ class Requests:
         bias = torch.zeros(self.vocab_size)
         bias[list(values)] = torch.tensor(list(values.values()))
         return bias
+
+
+def finishes(api: Any) -> dict[Any, Finish]:
+    """What the executor's reasons are here; those that are absent are errors."""
+    reasons = api.FinishReason
+    return {
+        reasons.END_ID: Finish.STOP,
+        reasons.STOP_WORDS: Finish.STOP,
+        reasons.LENGTH: Finish.LENGTH,
+        reasons.CANCELLED: Finish.CANCELLED,
+    }

@@ -15,7 +15,7 @@ CALLED: dict[str, str] = {
         "ExecutorConfig": "max_beam_width= scheduler_config= kv_cache_config= enable_chunked_context= "
         "iter_stats_max_iterations= batching_type= parallel_config= max_queue_size= guided_decoding_config=",
         "SchedulerConfig": "capacity_scheduler_policy=",
-        "KvCacheConfig": "enable_block_reuse= free_gpu_memory_fraction=",
+        "KvCacheConfig": "enable_block_reuse= free_gpu_memory_fraction= enable_partial_reuse=",
         "ParallelConfig": "communication_type= communication_mode=",
         "GuidedDecodingConfig": "backend encoded_vocab= tokenizer_str= stop_token_ids=",
         "Request": "input_token_ids max_tokens streaming= sampling_config= output_config= end_id= embedding_bias= "
