@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.errors import ApiError
+from api.from_here import check_from_here
 from api.limits import Allowance
 from jobs.job import DEFAULT_TENANT
 from jobs.keys import ApiKey, ApiKeys
@@ -86,7 +87,10 @@ async def caller_of_request(request: Request) -> Caller:
     backend = request.app.state.backend
     authorization = request.headers.get("authorization")
     known: Caller | None = backend.auth.cached(authorization)
-    return known if known is not None else await backend.threads.call(backend.auth.caller, authorization)
+    caller = known if known is not None else await backend.threads.call(backend.auth.caller, authorization)
+    if caller.key is None:
+        check_from_here(request.headers)
+    return caller
 
 
 KnownCaller = Annotated[Caller, Depends(caller_of_request)]

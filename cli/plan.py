@@ -57,7 +57,7 @@ def programs(options: Options, services: Services, flower_password: str) -> list
         Program("batches", (*python, "api.batch_process"), base, ROOT, r"\bready\b", stage=2),
         Program("deliveries", (*python, "worker.deliveries"), base, ROOT, r"\bdeliveries ready\b", stop_s=20, stage=1),
         *_workers(options, base),
-        Program("flower", (*python, "celery", "-A", "worker.app", "flower"), flower, ROOT, stop_s=5, stage=1),
+        Program("flower", (*python, "worker.flower"), flower, ROOT, stop_s=5, stage=1),
     ]
 
 

@@ -46,6 +46,8 @@ def celery_config(settings: ServiceSettings) -> dict[str, Any]:
         "task_acks_late": False,
         "worker_disable_prefetch": True,
         "worker_prefetch_multiplier": 1,
+        # What a worker does is decided by rows and signals: nobody with a way into Redis shuts it down or revokes.
+        "worker_enable_remote_control": False,
         "task_serializer": "json",
         "accept_content": ["json"],
         "worker_soft_shutdown_timeout": 25,

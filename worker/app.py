@@ -17,6 +17,7 @@ from celery.worker import state
 
 from jobs.queue import celery_config, queue_name
 from jobs.settings import ServiceSettings, SettingsError, load
+from worker import bells
 from worker.errors import BootRefused
 from worker.pool import WakingPool, wake_consumer
 from worker.settings import ModelSettings, WorkerSettings
@@ -38,7 +39,7 @@ class WorkerApp(Celery):
 
 
 app = WorkerApp("vlmq", include=["worker.tasks"])
-app.add_defaults(lambda: celery_config(load(ServiceSettings)))
+app.add_defaults(lambda: celery_config(load(ServiceSettings)) | bells.reading_strictly())
 
 
 @worker_init.connect
@@ -69,7 +70,7 @@ def announce(**_: Any) -> None:
 
 @worker_shutting_down.connect
 def drain(**_: Any) -> None:
-    """A signal before the worker was ready, or Celery's own remote `shutdown`."""
+    """A signal before the worker was ready."""
     if app.runtime is not None:
         app.runtime.drain()
 

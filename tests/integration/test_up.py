@@ -127,11 +127,29 @@ def test_up_on_a_port_that_is_taken_names_port_and_flag(up: Up, tmp_path: Path) 
 
 
 def test_flower_asks_for_its_password_and_shows_the_worker(up: Up) -> None:
-    url = f"{up.running.flower_url}/api/workers?refresh=1"
+    url = f"{up.running.flower_url}/workers?json=1"
     assert httpx2.get(url, timeout=30).status_code == 401
     answer = httpx2.get(url, auth=("vlmq", up.running.flower_password), timeout=30)
     assert answer.status_code == 200
-    assert answer.json()
+    assert answer.json()["data"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("worker/shutdown/x", "worker/pool/grow/x", "worker/pool/restart/x", "worker/queue/add-consumer/x"),
+        *("task/revoke/x", "task/rate-limit/x", "task/timeout/x", "task/abort/x"),
+        *("task/apply/vlmq.run_job", "task/async-apply/vlmq.run_job", "task/send-task/vlmq.run_job"),
+    ],
+)
+def test_flower_changes_nothing_even_with_its_password(up: Up, path: str) -> None:
+    asked = httpx2.post(
+        f"{up.running.flower_url}/api/{path}",
+        auth=("vlmq", up.running.flower_password),
+        json={"args": ["x"]},
+        timeout=30,
+    )
+    assert asked.status_code == 404
 
 
 def test_ask_writes_the_answer_to_stdout_and_the_rest_to_stderr(up: Up) -> None:

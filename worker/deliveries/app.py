@@ -17,6 +17,7 @@ from jobs.webhooks.destination import Destinations
 from jobs.webhooks.errands import PostgresErrands
 from jobs.webhooks.sender import Sender
 from jobs.webhooks.settings import WebhookSettings
+from worker import bells
 from worker.deliveries.courier import Courier
 from worker.pool import WakingPool, wake_consumer
 
@@ -33,7 +34,7 @@ class DeliveriesApp(Celery):
 
 
 app = DeliveriesApp("vlmq")
-app.add_defaults(lambda: celery_config(load(ServiceSettings)))
+app.add_defaults(lambda: celery_config(load(ServiceSettings)) | bells.reading_strictly())
 
 
 @app.task(name=TASK_DELIVER)
@@ -71,7 +72,7 @@ def announce(**_: Any) -> None:
 
 @worker_shutting_down.connect
 def drain(**_: Any) -> None:
-    """A signal before the process was ready, or Celery's own remote `shutdown`."""
+    """A signal before the process was ready."""
     if app.courier is not None:
         app.courier.stop()
 
