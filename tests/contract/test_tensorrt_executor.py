@@ -1,6 +1,7 @@
 """The stand-in for TensorRT-LLM's executor does what the real one's sources say, agreeable or not: whatever drives it
 here meets the same."""
 
+import inspect
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import torch
 from tests.fixtures.models import Reference, random_tiles
 from tests.fixtures.tensorrt_llm import installed
 from tools.tiny_model import TINY
+from worker.engine.tensorrt.recorded_executor import CALLED, READ
+from worker.engine.tensorrt.signatures import differences
 
 pytestmark = pytest.mark.contract
 
@@ -87,6 +90,16 @@ def _wait_until_active(executor: Any, active: int) -> None:
             return
         time.sleep(0.002)
     raise AssertionError(f"never {active} active")
+
+
+def test_signatures_are_told_as_text_alone_and_are_those_that_are_written_down(trt: Any) -> None:
+    with pytest.raises(TypeError):
+        inspect.signature(trt.Executor.enqueue_request)
+    assert differences(CALLED, READ) == []
+    name = "tensorrt_llm.bindings.executor"
+    assert differences({f"{name}.Executor.await_responses": "id timeout="}) == []
+    assert differences({f"{name}.Executor.enqueue_request": ""}) == [f"{name}.Executor.enqueue_request wants request"]
+    assert differences({f"{name}.Request": "input_token_ids max_tokens seed="}) == [f"{name}.Request takes no seed"]
 
 
 @pytest.mark.parametrize(
