@@ -160,7 +160,8 @@ def test_a_submitted_generation_streams_a_token_per_output(child: Child) -> None
 def test_several_generations_share_one_outputs_message(child: Child) -> None:
     child.send(*(Submit(_ask(f"s{n}", max_tokens=20)) for n in range(3)))
     messages = child.read_until(lambda m: isinstance(m, Outputs) and any(o.finish for o in m.outputs))
-    assert max(len(m.outputs) for m in messages if isinstance(m, Outputs)) == 3
+    # An executor may tell of two tokens of one generation at once, and of none the time before.
+    assert max(len({o.id for o in m.outputs}) for m in messages if isinstance(m, Outputs)) > 1
 
 
 def test_a_cancelled_generation_ends_with_cancelled(child: Child) -> None:

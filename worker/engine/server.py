@@ -5,7 +5,6 @@ Ends with 0 when told to or when the worker is gone; a fault sends Fatal and end
 """
 
 import argparse
-import contextlib
 import logging
 import signal
 import socket
@@ -19,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from worker.engine.connection import Connection, ConnectionClosed
 from worker.engine.generation import Finish, Generation, TokenOutput
-from worker.engine.messages import Cancel, Fatal, Loading, Outputs, Ready, Refused, Stats, Stop, Submit, ToEngine
+from worker.engine.messages import Cancel, Fatal, Outputs, Ready, Refused, Stats, Stop, Submit, ToEngine
 from worker.engine.protocol import Engine, Rejected
+from worker.engine.reporter import Reporter
 
 if TYPE_CHECKING:
     from worker.engine.tensorrt.boot import BootOptions
@@ -29,8 +29,6 @@ _log = logging.getLogger("vlmq.engine")
 _STATS_S = 1.0
 _LOOK_S = 0.005
 _FINISH_S = 5.0
-
-Progress = Callable[[float, str], None]
 
 
 class ServedEngine(Engine, Protocol):
@@ -69,12 +67,22 @@ def main() -> None:
 
 
 def _run(options: argparse.Namespace, connection: Connection) -> None:
-    with _Reporter(connection) as progress:
+    with Reporter(connection) as progress:
         engine, ready = _BACKENDS[options.backend](options, progress)
     connection.send(ready)
     _log.info("ready on %s with %d slots", ready.device, ready.slots, extra={"action": "ready"})
-    _Server(engine, connection).serve()
-    engine.close()
+    try:
+        _Server(engine, connection).serve()
+    finally:
+        _close(engine)
+
+
+def _close(engine: ServedEngine) -> None:
+    """However it ends, threads of the engine's own must not run into the interpreter's end; one that hangs after a
+    fault is left behind."""
+    closing = threading.Thread(target=engine.close, name="close", daemon=True)
+    closing.start()
+    closing.join(_FINISH_S)
 
 
 def _report(connection: Connection, exc: Exception) -> None:
@@ -83,46 +91,6 @@ def _report(connection: Connection, exc: Exception) -> None:
         connection.finish(_FINISH_S)
     except ConnectionClosed:
         _log.warning("nobody is left to hear of the fault", extra={"action": "fatal"})
-
-
-class _Reporter:
-    """Sends the progress of loading, a whole per cent at a time, and again each second: what takes long is no silence.
-    Inside its block nobody else sends."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._last = Loading(0.0, "")
-        self._sending = threading.Lock()
-        self._over = threading.Event()
-        self._pulse = threading.Thread(target=self._repeat, name="pulse", daemon=True)
-
-    def __enter__(self) -> "_Reporter":
-        self._pulse.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._pulse.join()
-
-    def __call__(self, done: float, what: str) -> None:
-        with self._sending:
-            news = int(done * 100) > int(self._last.done * 100) or not self._last.what
-            if news:
-                self._last = Loading(done, what)
-                self._connection.send(self._last)
-
-    def before_silence(self, done: float, what: str) -> None:
-        """For what keeps the interpreter, and with it the pulse."""
-        with self._sending:
-            self._last = Loading(done, what, silent=True)
-            self._connection.send(self._last)
-
-    def _repeat(self) -> None:
-        # Whoever loads finds out by its own next report that the worker is gone.
-        with contextlib.suppress(ConnectionClosed):
-            while not self._over.wait(_STATS_S):
-                with self._sending:
-                    self._connection.send(self._last)
 
 
 class _Server:
@@ -202,7 +170,7 @@ class _Server:
         self._connection.send(Stats(self._engine.stats()))
 
 
-def _start_torch(options: argparse.Namespace, progress: _Reporter) -> tuple[ServedEngine, Ready]:
+def _start_torch(options: argparse.Namespace, progress: Reporter) -> tuple[ServedEngine, Ready]:
     # Imported here: the other backends need no torch, and the first message should not wait for it.
     progress(0.0, "torch")
     import torch
@@ -235,7 +203,7 @@ def _start_torch(options: argparse.Namespace, progress: _Reporter) -> tuple[Serv
     return engine, Ready(model.vocab_size, engine.context_length, options.slots, str(device))
 
 
-def _start_tensorrt_llm(options: argparse.Namespace, progress: _Reporter) -> tuple[ServedEngine, Ready]:
+def _start_tensorrt_llm(options: argparse.Namespace, progress: Reporter) -> tuple[ServedEngine, Ready]:
     progress(0.0, "tensorrt_llm")
     import torch
 
@@ -270,7 +238,7 @@ def _boot_options(options: argparse.Namespace) -> "BootOptions":
     )
 
 
-_BACKENDS: dict[str, Callable[[argparse.Namespace, _Reporter], tuple[ServedEngine, Ready]]] = {
+_BACKENDS: dict[str, Callable[[argparse.Namespace, Reporter], tuple[ServedEngine, Ready]]] = {
     "torch": _start_torch,
     "tensorrt_llm": _start_tensorrt_llm,
 }

@@ -21,7 +21,7 @@ from worker.engine.limits import Limits
 from worker.engine.protocol import Rejected
 from worker.engine.tensorrt.collector import Collector, ExecutorFault
 from worker.engine.tensorrt.entry import Entry, Stage
-from worker.engine.tensorrt.executor import Requests
+from worker.engine.tensorrt.executor import Requests, finishes
 from worker.engine.tensorrt.manifest import LanguageManifest
 from worker.engine.tensorrt.pictures import Pictures
 from worker.engine.tensorrt.prompt_table import TableError, TableShape, extra_ids, join
@@ -56,7 +56,7 @@ class TensorRTEngine:
     ) -> None:
         self._executor = executor
         self._requests = requests
-        self._finishes = _finishes(requests.api.FinishReason)
+        self._finishes = finishes(requests.api)
         self._manifest = manifest
         self._limits = limits
         self._slots = slots
@@ -295,13 +295,3 @@ class TensorRTEngine:
             if output.cached_tokens is not None:
                 counters.prompt_tokens += len(entry.generation.prompt_ids)
                 counters.cached_tokens += output.cached_tokens
-
-
-def _finishes(reasons: Any) -> dict[Any, Finish]:
-    """What is not here is an error."""
-    return {
-        reasons.END_ID: Finish.STOP,
-        reasons.STOP_WORDS: Finish.STOP,
-        reasons.LENGTH: Finish.LENGTH,
-        reasons.CANCELLED: Finish.CANCELLED,
-    }
