@@ -11,8 +11,9 @@ from pydantic.json_schema import models_json_schema
 
 from api.document.examples import EXAMPLES
 from api.document.parameters import more_parameters
+from api.document.shape import EVENT, EVENT_STREAM, text_of
 from api.document.shapes import SHAPES
-from api.document.statuses import ERROR, REQUEST_ID, error_response, errors_of
+from api.document.statuses import ERROR, error_response, errors_of, headers_of
 
 REF = "#/components/schemas/"
 _SCHEMAS = "x-schemas"
@@ -29,7 +30,7 @@ def json_body(*models: type[BaseModel]) -> dict[str, Any]:
 
 def event_stream(description: str) -> dict[int | str, dict[str, Any]]:
     """What a route says of a stream."""
-    return {200: {"description": description, "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+    return {200: {"description": description, "content": {EVENT_STREAM: {"schema": EVENT}}}}
 
 
 def schemas_of(*models: type[BaseModel]) -> dict[str, Any]:
@@ -60,9 +61,9 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         operation["responses"].pop("422", None)
         _say_parameters(method, path, operation)
         _say_shapes(f"{method.upper()} {path}", operation, schemas)
-        _say_headers(operation)
         for status in sorted(errors_of(method, path, operation)):
             operation["responses"].setdefault(str(status), error_response(status))
+        _say_headers(method, path, operation)
         _say_examples(f"{method.upper()} {path}", operation)
         if path.startswith("/v1/"):
             operation["security"] = [{"key": []}, {}]
@@ -102,16 +103,16 @@ def _say_shapes(key: str, operation: dict[str, Any], schemas: dict[str, Any]) ->
             schemas.update(schemas_of(shape.model))
             content["application/json"] = {"schema": {"$ref": REF + shape.model.__name__}}
         for kind in shape.others:
-            content[kind] = {"schema": {"type": "string"}}
+            content[kind] = {"schema": text_of(kind)}
         for kind in shape.never:
             content.pop(kind, None)
         if not content:
             del response["content"]
 
 
-def _say_headers(operation: dict[str, Any]) -> None:
-    for response in operation["responses"].values():
-        response.setdefault("headers", {})["x-request-id"] = REQUEST_ID
+def _say_headers(method: str, path: str, operation: dict[str, Any]) -> None:
+    for status, response in operation["responses"].items():
+        response.setdefault("headers", {}).update(headers_of(method, path, int(status)))
 
 
 def _say_examples(key: str, operation: dict[str, Any]) -> None:
@@ -122,5 +123,5 @@ def _say_examples(key: str, operation: dict[str, Any]) -> None:
         for content in operation["requestBody"]["content"].values():
             content["example"] = example.request
     for status, answer in example.answers.items():
-        kind = "text/event-stream" if isinstance(answer, str) else "application/json"
+        kind = EVENT_STREAM if isinstance(answer, str) else "application/json"
         operation["responses"][str(status)]["content"].setdefault(kind, {})["example"] = answer

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,4 +25,17 @@ class Shape:
 
 Shapes = Mapping[str, Mapping[int, Shape]]
 """By operation (`POST /v1/jobs`) and status."""
-STREAM = ("text/event-stream",)
+EVENT_STREAM = "text/event-stream"
+STREAM = (EVENT_STREAM,)
+EVENT: dict[str, Any] = {
+    "type": "object",
+    "description": "One event of the stream; its `data` is JSON.",
+    "required": ["data"],
+    "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": {"type": "string"}},
+}
+"""Before OpenAPI 3.2 the schema of such an answer is that of each event."""
+
+
+def text_of(kind: str) -> dict[str, Any]:
+    """The schema of an answer that is not JSON."""
+    return EVENT if kind == EVENT_STREAM else {"type": "string"}

@@ -45,7 +45,7 @@ WAITABLE = (429, 503)
 WORK = frozenset(
     {"/v1/jobs", "/v1/chat/completions", "/v1/responses", "/v1/files", "/v1/batches", "/v1/webhook_endpoints"}
 )
-"""What a POST to creates work: it may carry an Idempotency-Key, and meets the limits."""
+"""What a POST to creates: it may carry an Idempotency-Key, and meets the limits."""
 AWAITED = frozenset({"/v1/chat/completions", "/v1/responses"})
 """Where a client may wait for a job's end."""
 OPEN = frozenset({"/healthz", "/metrics"})
@@ -53,6 +53,19 @@ OPEN = frozenset({"/healthz", "/metrics"})
 
 REQUEST_ID = {"description": "Names the request in the log.", "required": True, "schema": {"type": "string"}}
 RETRY_AFTER = {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}
+REPLAYED = {
+    "description": "The answer is that of the first request of this `Idempotency-Key`.",
+    "schema": {"enum": ["true"]},
+}
+RATE_LIMITS = {
+    f"x-ratelimit-{said}-{what}": {"description": meaning.format(what=what), "schema": schema}
+    for what in ("requests", "tokens")
+    for said, meaning, schema in (
+        ("limit", "How many {what} the key may use per minute, if that is limited.", {"type": "integer"}),
+        ("remaining", "How many {what} the key has left.", {"type": "integer"}),
+        ("reset", "How long until all {what} are back: `1m30s`.", {"type": "string"}),
+    )
+}
 
 
 def errors_of(method: str, path: str, operation: dict[str, Any]) -> set[int]:
@@ -77,9 +90,19 @@ def errors_of(method: str, path: str, operation: dict[str, Any]) -> set[int]:
     return found
 
 
+def headers_of(method: str, path: str, status: int) -> dict[str, Any]:
+    """What every answer of an operation with this status may carry."""
+    headers: dict[str, Any] = {"x-request-id": REQUEST_ID}
+    if path.startswith("/v1/") and status != 401:
+        headers |= RATE_LIMITS
+    if method == "post" and path in WORK and status < 300:
+        headers["idempotent-replayed"] = REPLAYED
+    return headers
+
+
 def error_response(status: int) -> dict[str, Any]:
     """What the document says of one error."""
-    headers: dict[str, Any] = {"x-request-id": REQUEST_ID}
+    headers: dict[str, Any] = {}
     if status in WAITABLE:
         headers["retry-after"] = RETRY_AFTER
     if status == 401:

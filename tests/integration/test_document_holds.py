@@ -1,11 +1,14 @@
 """Requests made from the OpenAPI document, right ones and wrong ones: the server answers each as the document says."""
 
+import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx2
 import hypothesis
 import pytest
 import redis
@@ -18,18 +21,27 @@ from schemathesis.specs.openapi import checks as said
 
 from api.app import create_app
 from api.settings import ApiSettings
+from cli.services import Services
 from jobs.counting import Counted, RedisCounting
 from jobs.settings import ServiceSettings
-from tests.fixtures.api import ServedApi
+from jobs.webhooks.settings import WebhookSettings
+from tests.fixtures.api import MODEL, ServedApi, served
+from tests.fixtures.services import fresh_database, fresh_prefix, settings_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 CASES = 2000
+CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
+HOOK = "http://127.0.0.1:9/hook"
+"""Where nobody listens."""
 DOCUMENT = schemathesis.openapi.from_dict(create_app(ApiSettings(), ServiceSettings()).openapi())
 OPERATIONS = {found.ok().label: found.ok() for found in DOCUMENT.get_all_operations()}
 MANY = [it for it in OPERATIONS.values() if it.body or it.query or it.path_parameters or it.headers]
 """Those that there is something to draw for."""
-EACH = -(-CASES // len(MANY))
+EACH = CASES // len(MANY) + 2
+"""A little more than their share: of some there are fewer different requests."""
+THINGS = 4
+"""How many an operation meets of what its path names."""
 CHECKS = [
     not_a_server_error,
     said.status_code_conformance,
@@ -61,26 +73,77 @@ def counting(api: ServedApi) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def busy(api: ServedApi) -> Iterator[ServedApi]:
-    """A server whose workers answer everything."""
-    with api.worker.serving(), counting(api):
-        yield api
+def busy(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApi]:
+    """A server whose workers answer everything; webhooks may be here."""
+    with fresh_database(services) as url:
+        settings = settings_for(url, services.redis_url, fresh_prefix(), tmp_path_factory.mktemp("busy"))
+        hooks = WebhookSettings(allowed_hosts=("127.0.0.1",))
+        with served(settings, hooks) as api, api.worker.serving(), counting(api):
+            yield api
 
 
-@pytest.fixture(scope="module")
-def known(busy: ServedApi) -> dict[str, list[str]]:
-    """Values of path parameters that there is something for."""
-    with busy.client() as http:
-        body = {"model": busy.services.models[0], "messages": [{"role": "user", "content": "Hello"}]}
-        jobs = [http.post("/v1/jobs", json=body).json()["id"] for _ in range(20)]
-        for job in jobs:
-            http.get(f"/v1/jobs/{job}", params={"wait": 30})
-    return {"job_id": jobs, "model": list(busy.services.models)}
+class Seeds:
+    """What there is for the ids in paths, made anew for each operation, for some of them delete."""
+
+    def __init__(self, http: httpx2.Client) -> None:
+        self._http = http
+
+    def of(self, name: str) -> list[str]:
+        made = [getattr(self, f"_{name}")() for _ in range(THINGS)]
+        assert all(made), name
+        return made
+
+    def _post(self, path: str, body: dict[str, Any]) -> str:
+        answer = self._http.post(path, json={"model": MODEL} | body)
+        assert answer.is_success, answer.text
+        return str(answer.json()["id"])
+
+    def _model(self) -> str:
+        return MODEL
+
+    def _job_id(self) -> str:
+        job = self._post("/v1/jobs", CHAT | {"webhook": HOOK})
+        self._http.get(f"/v1/jobs/{job}", params={"wait": 30})
+        return job
+
+    def _completion_id(self) -> str:
+        return self._post("/v1/chat/completions", CHAT | {"store": True})
+
+    def _response_id(self) -> str:
+        return self._post("/v1/responses", {"input": "Hello"})
+
+    def _file_id(self) -> str:
+        line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"model": MODEL} | CHAT}
+        sent = self._http.post(
+            "/v1/files", files={"file": ("lines.jsonl", json.dumps(line).encode())}, data={"purpose": "batch"}
+        )
+        return str(sent.json()["id"])
+
+    def _batch_id(self) -> str:
+        asked = {
+            "input_file_id": self._file_id(),
+            "endpoint": "/v1/chat/completions",
+            "completion_window": "24h",
+        }
+        return str(self._http.post("/v1/batches", json=asked).json()["id"])
+
+    def _endpoint_id(self) -> str:
+        for old in self._http.get("/v1/webhook_endpoints", params={"limit": 100}).json()["data"][THINGS:]:
+            self._http.delete(f"/v1/webhook_endpoints/{old['id']}")
+        asked = {"name": "ours", "url": HOOK, "event_types": ["job.completed"]}
+        return str(self._http.post("/v1/webhook_endpoints", json=asked).json()["id"])
+
+    def _delivery_id(self) -> str:
+        told = self._http.get("/v1/webhook_deliveries", params={"subject": self._job_id()}).json()
+        return str(told["data"][0]["id"])
 
 
 @pytest.mark.parametrize("label", OPERATIONS)
-def test_operation_answers_as_the_document_says(busy: ServedApi, known: dict[str, list[str]], label: str) -> None:
+def test_operation_answers_as_the_document_says(busy: ServedApi, label: str) -> None:
     operation = OPERATIONS[label]
+    with busy.client() as http:
+        seeds = Seeds(http)
+        known = {name: seeds.of(name) for name in re.findall(r"{(\w+)}", label)}
     right = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
     wrong = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
 

@@ -7,6 +7,9 @@ import jsonschema
 import pytest
 
 from api.app import create_app
+from api.document.examples import EXAMPLES
+from api.document.shapes import SHAPES
+from api.document.statuses import WORK
 from api.settings import ApiSettings
 from jobs.settings import ServiceSettings
 
@@ -51,7 +54,16 @@ def test_examples_keep_their_own_schemas(key: str) -> None:
     answers = [content for r in operation["responses"].values() for content in r.get("content", {}).values()]
     for content in [*requests.values(), *answers]:
         if "example" in content:
-            valid(content["example"], content["schema"])
+            for example in parsed(content["example"]):
+                valid(example, content["schema"])
+
+
+def parsed(example: Any) -> list[Any]:
+    """An example is one value, and that of a stream one for each of its events."""
+    if not (isinstance(example, str) and "data: " in example):
+        return [example]
+    blocks = example.strip().split("\n\n")
+    return [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
 
 
 @pytest.mark.parametrize("key", OPERATIONS)
@@ -72,6 +84,17 @@ def test_every_json_answer_says_what_is_in_it() -> None:
         for kind, content in bodies(operation).items():
             schema = {name: value for name, value in content["schema"].items() if name != "title"}
             assert kind != "application/json" or schema not in vague, key
+
+
+def test_shapes_and_examples_are_of_operations_that_exist() -> None:
+    assert SHAPES.keys() <= OPERATIONS.keys()
+    assert EXAMPLES.keys() <= OPERATIONS.keys()
+    assert {f"POST {path}" for path in WORK} <= OPERATIONS.keys()
+
+
+def test_limits_and_replays_are_told_in_headers_that_are_named() -> None:
+    headers = OPERATIONS["POST /v1/jobs"]["responses"]["201"]["headers"].keys()
+    assert {"idempotent-replayed", "x-ratelimit-limit-requests", "x-ratelimit-reset-tokens"} <= headers
 
 
 def test_operations_have_ids_of_their_own() -> None:
