@@ -1,5 +1,11 @@
 """Fixtures by area; each plugin is owned by the part that it starts."""
 
+from hypothesis import HealthCheck, settings
+
+# A machine that does other things as well is slow now and then: that is no fault of what is tested.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
+
 pytest_plugins = [
     "tests.fixtures.services",
     "tests.fixtures.models",
