@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -21,8 +22,12 @@ def main() -> int:
     options.add_argument("--report", type=Path, help="a file for the recovery times, as JSON")
     asked = options.parse_args()
     plan = Plan(asked.seed, asked.faults, asked.clients, asked.lease, tuple(asked.only), tuple(asked.kinds))
-    with tempfile.TemporaryDirectory(prefix="vlmq-chaos-logs-") as folder:
-        result = run(plan, Path(folder), print)
+    folder = Path(tempfile.mkdtemp(prefix="vlmq-chaos-logs-"))
+    result = run(plan, folder, lambda line: print(line, flush=True))
+    if result.findings:
+        print(f"the logs of all processes are in {folder}")
+    else:
+        shutil.rmtree(folder)
     if asked.report:
         asked.report.write_text(json.dumps({"seed": asked.seed, "recoveries": result.recoveries}, indent=1))
     return 1 if result.findings else 0
