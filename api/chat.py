@@ -16,7 +16,9 @@ from api.follower import Follower, Sequenced
 from api.idempotency import Made, key_of, still_running
 from api.openapi import json_body
 from api.schema import ChatBody, validate
+from api.settling import kept
 from api.sse import DONE, KEEP_ALIVE, ClientGone, EventStream, data_event, unless_gone
+from api.unstored import after_delivery, with_afterwards
 from jobs.errors import VlmqError
 from jobs.events import Delta, log_of
 from jobs.idempotency import IdempotencyKey
@@ -28,7 +30,7 @@ router = APIRouter(tags=["chat"])
 @router.post("/v1/chat/completions", summary="Create a chat completion", openapi_extra=json_body(ChatBody))
 async def create_chat_completion(request: Request, caller: Asker) -> Response:
     """OpenAI's chat completion, plain or with `stream: true`. The client's leaving cancels the job, but not under an
-    `Idempotency-Key`."""
+    `Idempotency-Key`. What is asked with `store: false` is forgotten as soon as it is answered."""
     backend = backend_of(request)
     raw = await read_body(request, backend.settings.max_body_bytes)
     key = key_of(request, caller, raw)
@@ -36,6 +38,9 @@ async def create_chat_completion(request: Request, caller: Asker) -> Response:
     job, headers = made.value, {**made.headers, "x-vlmq-job-id": made.value.id}
     if made.replayed and not body.stream and not job.state.terminal:
         raise still_running(job)
+    # Who says nothing of it can look at the job for a while.
+    unstored = "store" in body.model_fields_set and not body.store
+    afterwards = after_delivery(backend, job, unstored=unstored, key=key)
 
     async def cancel() -> None:
         # With a key the client may come back for what it has left.
@@ -44,20 +49,22 @@ async def create_chat_completion(request: Request, caller: Asker) -> Response:
 
     try:
         if not body.stream:
-            return await unless_gone(request, _whole(backend, job, headers))
+            return with_afterwards(await unless_gone(request, _whole(backend, job, headers)), afterwards)
         include_usage = body.stream_options is not None and body.stream_options.include_usage
         source = _chunks(backend, job, include_usage)
         first = await unless_gone(request, anext(source))
-        return EventStream(first, source, headers, on_gone=cancel)
+        return with_afterwards(EventStream(first, source, headers, on_gone=cancel), afterwards)
     except ClientGone:
         await cancel()
+        if afterwards is not None:
+            await afterwards()
         raise
     except ServerClosing as exc:
         # Nothing has been sent: the client's own retry does the work again elsewhere.
         await cancel()
-        return error_response(exc, headers)
+        return with_afterwards(error_response(exc, headers), afterwards)
     except (ApiError, VlmqError) as exc:
-        return error_response(as_api_error(exc), headers)
+        return with_afterwards(error_response(as_api_error(exc), headers), afterwards)
 
 
 def _accept(backend: Backend, raw: bytes, caller: Caller, key: IdempotencyKey | None) -> tuple[ChatBody, Made[Job]]:
@@ -69,7 +76,7 @@ def _accept(backend: Backend, raw: bytes, caller: Caller, key: IdempotencyKey | 
         backend.metrics.accepted(job.kind, job.model)
         return job
 
-    return body, backend.once.do(key, lambda job_id: backend.store.get(job_id, caller.tenant), make)
+    return body, backend.once.do(key, lambda job_id: kept(backend.store.get(job_id, caller.tenant)), make)
 
 
 async def _whole(backend: Backend, job: Job, headers: dict[str, str]) -> Response:
@@ -121,8 +128,8 @@ async def _head(follower: Follower, patience_s: float) -> list[Sequenced]:
 
 
 async def _answered(backend: Backend, job: Job) -> Job:
-    """The ended job's row. Raises ApiError when it has no answer, JobNotFound, StoreUnavailable."""
-    ended = await backend.threads.call(backend.store.get, job.id)
+    """The ended job's row. Raises ApiError when it has no answer, JobNotFound, JobPurged, StoreUnavailable."""
+    ended = kept(await backend.threads.call(backend.store.get, job.id))
     if ended.error is not None:
         raise of_job(ended.error, job.id)
     if ended.state is JobState.CANCELLED:

@@ -13,7 +13,7 @@ from fastapi import Request
 
 from api.auth import Caller
 from api.errors import NO_RETRY, ApiError, as_api_error
-from jobs.errors import IdempotencyKeyTaken, VlmqError
+from jobs.errors import IdempotencyKeyTaken, JobPurged, VlmqError
 from jobs.idempotency import IdempotencyKey, IdempotencyKeys
 from jobs.job import Job
 
@@ -67,8 +67,8 @@ class Once:
 
     def do(self, key: IdempotencyKey | None, find: Callable[[str], T], make: Callable[[], T]) -> Made[T]:
         """What `make` makes, recording it under the key; or what `find` reads when the key stands for an id already.
-        Raises IdempotencyKeyReused (422), ApiError (404) when what was made is deleted, and what the two raise: a
-        `make` that raises has recorded nothing, and the key is free for another try."""
+        Raises IdempotencyKeyReused (422), ApiError when what was made is deleted (404) or purged (410), and what the
+        two raise: a `make` that raises has recorded nothing, and the key is free for another try."""
         if key is None:
             return Made(make())
         if (made := self.keys.find(key)) is not None:
@@ -81,14 +81,23 @@ class Once:
             return self._replayed(key, made, find)
 
     def _replayed(self, key: IdempotencyKey, made: str, find: Callable[[str], T]) -> Made[T]:
+        if not made:
+            raise _deleted(key)
         try:
             return Made(find(made), replayed=True)
+        except JobPurged as exc:
+            message = f"{exc}, so the {HEADER} {key.key!r} has no answer left; a new request needs a new key."
+            raise ApiError(message, status=410, param=HEADER, code="idempotent_result_purged") from exc
         except (VlmqError, ApiError) as exc:
             if as_api_error(exc).status != 404:
                 raise
-            # Made again it would be work that was done once and thrown away on purpose.
-            message = f"What the {HEADER} {key.key!r} made, {made!r}, is deleted; a new request needs a new key."
-            raise ApiError(message, status=404, param=HEADER, code="idempotent_result_deleted") from exc
+            raise _deleted(key) from exc
+
+
+def _deleted(key: IdempotencyKey) -> ApiError:
+    # Made again it would be work that was done once and thrown away on purpose.
+    message = f"What the {HEADER} {key.key!r} made is deleted; a new request needs a new key."
+    return ApiError(message, status=404, param=HEADER, code="idempotent_result_deleted")
 
 
 def still_running(job: Job) -> ApiError:

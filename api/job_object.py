@@ -55,7 +55,8 @@ class JobObject(BaseModel):
     """`output`, `tool_calls` and `logprobs` are the answer so far: the first choice's; with `n` above 1 `choices` has
     them all, and is null otherwise. `finish_reason` is `length` when any choice was cut. `queue_position` is how many
     jobs are estimated to go before it, and `eta_s` in how many seconds it begins; both are null when it does not wait
-    and in lists, `eta_s` also while no speed is known. `attempts` is null in lists."""
+    and in lists, `eta_s` also while no speed is known. `attempts` is null in lists. `purged_at`: since when
+    its content is gone, because it was not to be stored."""
 
     id: str
     object: str
@@ -76,6 +77,7 @@ class JobObject(BaseModel):
     error: ErrorObject | None
     timeline: TimelineObject
     attempts: list[AttemptObject] | None
+    purged_at: float | None
 
 
 class JobList(BaseModel):
@@ -113,6 +115,7 @@ def job_object(job: Job, wait: Wait | None = None, attempts: Sequence[Attempt] |
         error=_error(job.error),
         timeline=_timeline(job.timeline),
         attempts=None if attempts is None else [_attempt(attempt) for attempt in attempts],
+        purged_at=_unix(job.purged_at),
     )
 
 

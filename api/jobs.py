@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -18,8 +19,9 @@ from api.job_object import DeletedJob, JobList, JobObject, event_name, event_obj
 from api.openapi import event_stream, json_body
 from api.query import JobId, known_only, metadata_filter, resume_point
 from api.schema import JobBody, validate
+from api.settling import kept
 from api.sse import KEEP_ALIVE, EventStream, named_event, unless_gone
-from jobs.errors import VlmqError
+from jobs.errors import JobNotFound, VlmqError
 from jobs.events import Ended, log_of
 from jobs.idempotency import IdempotencyKey
 from jobs.job import Job, JobKind, JobState
@@ -59,12 +61,14 @@ async def list_jobs(
     order: Literal["asc", "desc"] = "desc",
     status: JobState | None = None,
     model: str | None = None,
+    dead: bool = False,
 ) -> JobList:
-    """A page behind the job `after`. `metadata[key]=value` narrows it to jobs that carry this pair."""
+    """A page behind the job `after`. `metadata[key]=value` narrows it to jobs that carry this pair, `dead=true` to
+    those that were given up because they lost too many workers."""
     backend = backend_of(request)
-    known_only(request, "after", "limit", "order", "status", "model", metadata=True)
+    known_only(request, "after", "limit", "order", "status", "model", "dead", metadata=True)
     # One more than asked for tells whether there are more.
-    wanted = JobFilter(status, model, metadata_filter(request), after, limit + 1, order == "asc")
+    wanted = JobFilter(status, model, metadata_filter(request), after, limit + 1, order == "asc", dead=dead)
     page = await backend.threads.call(backend.store.page, tenant, wanted)
     return job_list(page[:limit], has_more=len(page) > limit)
 
@@ -87,9 +91,11 @@ async def get_job(
 
 async def _until_end(backend: Backend, job: Job, wait_s: float) -> None:
     until = time.monotonic() + wait_s
-    async with backend.reader.follow(job.id, log_of(job)) as follower:
-        while not follower.ended and (left_s := until - time.monotonic()) > 0:
-            await follower.batch(left_s)
+    # A job that is gone meanwhile, or its content: what is left of it is read anyway.
+    with suppress(JobNotFound):
+        async with backend.reader.follow(job.id, log_of(job)) as follower:
+            while not follower.ended and (left_s := until - time.monotonic()) > 0:
+                await follower.batch(left_s)
 
 
 def _read(backend: Backend, job_id: str, tenant: str) -> JobObject:
@@ -162,7 +168,7 @@ async def follow_job(
 
 
 def _settled(backend: Backend, job_id: str, tenant: str) -> Job:
-    return backend.settling.settle(backend.store.get(job_id, tenant))
+    return kept(backend.settling.settle(backend.store.get(job_id, tenant)))
 
 
 async def _events(backend: Backend, job: Job, after: int) -> AsyncGenerator[bytes, None]:
@@ -185,7 +191,7 @@ async def _events(backend: Backend, job: Job, after: int) -> AsyncGenerator[byte
 
 async def _row(backend: Backend, job_id: str) -> Job | None:
     try:
-        return await backend.threads.call(backend.settling.ended, job_id)
+        return kept(await backend.threads.call(backend.settling.ended, job_id))
     except VlmqError as exc:
         log.warning("a stream ends early: %s", exc, extra={"action": "events.cut", "job_id": job_id})
         return None

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from jobs.errors import StreamUnavailable
+from jobs.errors import JobPurged, StreamUnavailable
 from jobs.events import Event, log_of, tokens_of
 from jobs.job import Job, JobState
 from jobs.ports import Control, EventLog, JobStore
@@ -24,9 +24,15 @@ class Settling:
 
     def settle(self, job: Job) -> Job:
         """Closes the log of a terminal job. Tokens that had been published but not stored go into the row, so that
-        log and row tell the same. Running jobs, and those whose log is past its time, come back as they are."""
+        log and row tell the same. Running jobs, purged ones, and those whose log is past its time, come back as they
+        are."""
         done = job.timeline.done_at
-        if not job.state.terminal or done is None or datetime.now(UTC) - done > self._stream_ttl:
+        if (
+            job.purged_at is not None
+            or not job.state.terminal
+            or done is None
+            or datetime.now(UTC) - done > self._stream_ttl
+        ):
             return job
         try:
             whole = self._events.end(job.id, log_of(job))
@@ -70,12 +76,29 @@ class Settling:
     def delete(self, job_id: str, tenant: str) -> None:
         """Removes an ended job and its log. Raises JobNotFound, JobNotFinished, StoreUnavailable."""
         self._store.delete(job_id, tenant)
+        self._erase_log(job_id)
+
+    def purge(self, job_id: str) -> None:
+        """Takes the content from an ended job that is not stored, and its log. Raises StoreUnavailable."""
+        if self._store.purge(job_id):
+            self._erase_log(job_id)
+
+    def _erase_log(self, job_id: str) -> None:
         try:
-            self._events.drop(job_id)
+            self._events.erase([job_id])
         except StreamUnavailable as exc:
             # Nobody can ask for it any more, and its time to live runs.
-            log.warning("a log outlives its job: %s", exc, extra={"action": "delete.log_kept", "job_id": job_id})
+            log.warning("a log outlives its job: %s", exc, extra={"action": "erase_log", "job_id": job_id})
 
     def look(self, job_ids: Sequence[str]) -> dict[str, list[Event]]:
-        """The logs of these jobs as their rows tell them, with the logs of ended ones closed."""
-        return {job_id: log_of(self.settle(job)) for job_id, job in self._store.get_many(job_ids).items()}
+        """The logs of these jobs as their rows tell them, with the logs of ended ones closed. A purged job has none, as
+        if it were deleted."""
+        found = self._store.get_many(job_ids).items()
+        return {job_id: log_of(self.settle(job)) for job_id, job in found if job.purged_at is None}
+
+
+def kept(job: Job) -> Job:
+    """The job, for who wants its content. Raises JobPurged."""
+    if job.purged_at is not None:
+        raise JobPurged(job.id)
+    return job

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 from fastapi import Request
 from fastapi.responses import Response
+from starlette.background import BackgroundTask
 from starlette.types import Receive, Scope, Send
 
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -66,7 +67,7 @@ async def _cancel(task: "asyncio.Future[Any]") -> None:
 
 class EventStream(Response):
     """Sends each chunk of `source` as it comes, after `first`. `on_gone` is awaited when the client leaves before
-    the end; `source` is closed in any case."""
+    the end; `source` is closed in any case. `background` runs after all of that."""
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class EventStream(Response):
         on_gone: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.status_code = 200
-        self.background = None
+        self.background: BackgroundTask | None = None
         self._first = first
         self._source = source
         self._on_gone = on_gone
@@ -94,6 +95,8 @@ class EventStream(Response):
         finally:
             await _cancel(pump)
             await _cancel(gone)
+            if self.background is not None:
+                await self.background()
 
     async def _pump(self, send: Send) -> None:
         async with aclosing(self._source) as source:

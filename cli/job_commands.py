@@ -8,14 +8,13 @@ from rich.markup import escape
 
 from cli import server
 from cli.asking import waiting
-from cli.client import Client, Json
+from cli.client import Client, Json, Refused
 from cli.errors import CommandError
 from cli.terminal import console, printable
 from jobs.settings import CONF
 from worker.settings import ModelSettings
 
 COLOURS = {"completed": "green", "incomplete": "green", "failed": "red", "cancelled": "yellow", "in_progress": "cyan"}
-DEAD = "too_many_attempts"
 STEPS = (
     ("queued", "queued_at"),
     ("claimed", "claimed_at"),
@@ -32,15 +31,19 @@ def add_to(app: typer.Typer) -> None:
 
 def jobs(
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID | cancel ID | requeue ID]", help="Nothing: list the newest.")
+        list[str] | None,
+        typer.Argument(metavar="[ID | show ID | cancel ID | requeue ID]", help="Nothing: list the newest."),
     ] = None,
-    dead: Annotated[bool, typer.Option("--dead", help="Only those that killed too many workers.")] = False,
+    dead: Annotated[
+        bool, typer.Option("--dead", help="Only those that killed too many workers; with requeue: all of them.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Give all of them back without asking.")] = False,
     status: Annotated[str, typer.Option(help="Only those of this status.")] = "",
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=100, help="How many to look at.")] = 20,
     url: server.UrlOption = "",
     key: server.KeyOption = "",
 ) -> None:
-    """List jobs, show one with its timeline and attempts, cancel one, or give a dead one back."""
+    """List jobs, show one with its timeline and attempts, cancel one, or give dead ones back."""
     client = server.client(url, key)
     match words or []:
         case []:
@@ -49,11 +52,17 @@ def jobs(
             show(client.cancel(job_id))
         case ["requeue", job_id]:
             show(client.requeue(job_id))
-        case [job_id] if job_id not in ("cancel", "requeue"):
+        case ["requeue"] if dead:
+            _requeue_dead(client, yes)
+        case ["show", job_id]:
+            show(client.job(job_id))
+        case [job_id] if job_id not in ("show", "cancel", "requeue"):
             show(client.job(job_id))
         case other:
             raise CommandError(
-                f"vlmq jobs does not understand {' '.join(other)!r}", "vlmq jobs [ID | cancel ID | requeue ID]", code=2
+                f"vlmq jobs does not understand {' '.join(other)!r}",
+                "vlmq jobs [ID | show ID | cancel ID | requeue ID | requeue --dead]",
+                code=2,
             )
 
 
@@ -81,15 +90,29 @@ def _list_known() -> None:
 def _list(client: Client, dead: bool, status: str, limit: int) -> None:
     if dead and status not in ("", "failed"):
         raise CommandError(f"--dead and --status {status} exclude each other: the dead are failed", code=2)
-    wanted = "failed" if dead else status
-    found = client.jobs(limit=limit, **({"status": wanted} if wanted else {}))
-    if dead:
-        found = [job for job in found if (job["error"] or {}).get("code") == DEAD]
+    found = client.jobs(limit=limit, **({"status": status} if status else {}), **({"dead": "true"} if dead else {}))
     if not found:
-        console.print("no jobs" + (f" among the {limit} newest that failed are dead" if dead else ""))
-        return
+        console.print("no dead jobs" if dead else "no jobs")
     for job in found:
         console.print(_line(job))
+        if dead:
+            _show_attempts(client.job(job["id"]))
+
+
+def _requeue_dead(client: Client, yes: bool) -> None:
+    """All of them, oldest first. One that somebody else gives back or deletes meanwhile is not in the way."""
+    ids: list[str] = []
+    while page := client.jobs(dead="true", order="asc", limit=100, **({"after": ids[-1]} if ids else {})):
+        ids += [job["id"] for job in page]
+    if not ids:
+        console.print("no dead jobs")
+    elif not yes and not typer.confirm(f"Give {len(ids)} dead jobs back?"):
+        raise CommandError("nothing was given back", "--yes gives them back without asking")
+    for job_id in ids:
+        try:
+            console.print(f"{job_id}  {_coloured(client.requeue(job_id)['status'])}")
+        except Refused as exc:
+            console.print(f"{job_id}  stays: {escape(str(exc))}")
 
 
 def _line(job: Json) -> str:
@@ -116,12 +139,21 @@ def show(job: Json) -> None:
         usage = job["usage"]
         console.print(f"  tokens     {usage['prompt_tokens']} prompt, {usage['completion_tokens']} answer")
     console.print(f"  timeline   {timeline(job)}")
-    for attempt in job.get("attempts") or []:
-        end = attempt["end"] or "running"
-        detail = f" ({escape(attempt['detail'])})" if attempt["detail"] else ""
-        console.print(f"  attempt {attempt['number']}  {end}{detail} on {escape(attempt['worker'])}")
+    _show_attempts(job)
     if job["output"]:
         console.print(f"\n{escape(printable(job['output']))}")
+
+
+def _show_attempts(job: Json) -> None:
+    """Who ran it, from when on and for how long, how many tokens the job had then, and why it ended."""
+    for attempt in job["attempts"] or []:
+        started, ended = attempt["started_at"], attempt["ended_at"]
+        lasted = "" if ended is None else f" +{ended - started:.3f} s, {attempt['tokens']} tokens"
+        detail = f" ({escape(attempt['detail'])})" if attempt["detail"] else ""
+        console.print(
+            f"  attempt {attempt['number']}  {attempt['end'] or 'running'}{detail} on {escape(attempt['worker'])}, "
+            f"{_clock(started)}{lasted}"
+        )
 
 
 def timeline(job: Json) -> str:

@@ -10,6 +10,7 @@ import os
 import re
 import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,11 @@ from jobs.errors import BlobNotFound, BlobsUnavailable
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 PIECE_BYTES = 2**20
+
+_ASIDE = re.compile(r"\.([0-9a-f]{64})-[0-9a-f]{32}")
+_HALF_A_FILE_S = 86400.0
+_TOUCHES = 5
+_TOUCH_PAUSE_S = 0.02
 
 
 def digest_of(data: bytes) -> str:
@@ -76,21 +82,53 @@ class FolderBlobs:
             except FileNotFoundError:
                 raise BlobNotFound(digest) from None
 
-    def delete(self, digest: str) -> None:
+    def touch(self, digest: str) -> None:
+        path = self._path(checked(digest))
         with _errors_as_ours():
-            self._path(checked(digest)).unlink(missing_ok=True)
+            for _ in range(_TOUCHES):
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(path)
+                    return
+                # It may be in the collector's hands, who puts back what is young.
+                time.sleep(_TOUCH_PAUSE_S)
+        raise BlobNotFound(digest)
+
+    def delete(self, digest: str, age_s: float = 0.0) -> None:
+        path = self._path(checked(digest))
+        aside = path.with_name(f".{digest}-{uuid.uuid4().hex}")
+        with _errors_as_ours(), contextlib.suppress(FileNotFoundError):
+            if age_s <= 0:
+                path.unlink()
+                return
+            # Out of reach first: whoever puts it again from now on writes a file of its own, and whoever did before
+            # has made this one young.
+            path.replace(aside)
+            if aside.stat().st_mtime < time.time() - age_s:
+                aside.unlink()
+            else:
+                aside.replace(path)
 
     def older_than(self, age_s: float, limit: int = 1000) -> list[str]:
         before = time.time() - age_s
         found: list[str] = []
         with _errors_as_ours():
             for path in self._folder.glob("??/*"):
+                if path.name.startswith("."):
+                    self._tidy(path)
                 with contextlib.suppress(FileNotFoundError):
                     if _DIGEST.fullmatch(path.name) and path.stat().st_mtime < before:
                         found.append(path.name)
                 if len(found) == limit:
                     break
         return found
+
+    def _tidy(self, path: Path) -> None:
+        """What a process left that was killed: bytes that it was about to delete come back, half a file goes."""
+        with contextlib.suppress(FileNotFoundError):
+            if aside := _ASIDE.fullmatch(path.name):
+                path.replace(path.with_name(aside[1]))
+            elif path.stat().st_mtime < time.time() - _HALF_A_FILE_S:
+                path.unlink()
 
     def _store(self, path: Path, pieces: Iterable[bytes]) -> None:
         with _errors_as_ours():
@@ -122,6 +160,11 @@ class FsspecBlobs:
     def put_file(self, file: BinaryIO) -> str:
         with _errors_as_ours():
             digest = digest_of_file(file)
+        self._write(digest, file)
+        return digest
+
+    def _write(self, digest: str, file: BinaryIO) -> None:
+        with _errors_as_ours():
             self._files.makedirs(f"{self._root}/{digest[:2]}", exist_ok=True)
             # Committed by hand: closing alone would keep the half of it that was written before an error.
             made = self._files.open(self._path(digest), "wb", autocommit=False)
@@ -133,7 +176,6 @@ class FsspecBlobs:
             except BaseException:
                 made.discard()
                 raise
-        return digest
 
     def get(self, digest: str) -> bytes:
         path = self._path(checked(digest))
@@ -151,9 +193,18 @@ class FsspecBlobs:
             except FileNotFoundError:
                 raise BlobNotFound(digest) from None
 
-    def delete(self, digest: str) -> None:
+    def touch(self, digest: str) -> None:
+        # An object's age is that of its last writing.
+        with self.open(digest) as file:
+            self._write(digest, file)
+
+    def delete(self, digest: str, age_s: float = 0.0) -> None:
+        path = self._path(checked(digest))
         with _errors_as_ours(), contextlib.suppress(FileNotFoundError):
-            self._files.rm_file(self._path(checked(digest)))
+            # An object store has no rename to do it under: what is put between these two calls is lost.
+            self._files.invalidate_cache()
+            if age_s <= 0 or self._written_at(path) < time.time() - age_s:
+                self._files.rm_file(path)
 
     def older_than(self, age_s: float, limit: int = 1000) -> list[str]:
         before = time.time() - age_s

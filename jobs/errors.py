@@ -5,6 +5,7 @@ VlmqError
 ├── JobExists            a new job's id is not new
 ├── StaleAttempt         a write by an attempt that is no longer current
 ├── IllegalTransition    the transition table has no such arrow
+├── JobPurged            what the job was asked and answered is not kept any more
 ├── JobNotFinished       asked for something that only a terminal job allows
 ├── LogGap               an append that does not continue the event log
 ├── BlobNotFound         no bytes under this digest
@@ -69,6 +70,14 @@ class JobNotFinished(VlmqError):
 
     def __init__(self, job_id: str, state: str) -> None:
         super().__init__(f"job {job_id!r} is still {state!r}; cancel it first or wait for its end")
+        self.job_id = job_id
+
+
+class JobPurged(VlmqError):
+    """The job's row is there, its content is gone."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"what job {job_id!r} was asked and what it answered are not kept any more")
         self.job_id = job_id
 
 

@@ -22,6 +22,9 @@ from jobs.ports import Append
 RUNNING_TTL_S = 3600
 """A log that nobody appends to for so long is forgotten; the row still knows it."""
 
+ERASED_TTL_S = 60
+"""How long it is remembered that a log was erased: longer than anybody keeps what was in it. Only the id is kept."""
+
 FIELD = b"e"
 _TRIES = 3
 
@@ -118,6 +121,10 @@ class RedisEventLog:
         with _errors_as_ours():
             self._client.delete(stream_key(self._prefix, job_id), fence_key(self._prefix, job_id))
 
+    def erase(self, job_ids: Sequence[str]) -> None:
+        if job_ids:
+            self._run([_Call(event_scripts.ERASE, job_id, (ERASED_TTL_S,)) for job_id in job_ids])
+
     def _run(self, calls: Sequence[_Call]) -> list[tuple[int, int]]:
         """All calls in one journey; a second one when Redis has forgotten the scripts."""
         with _errors_as_ours():
@@ -161,7 +168,7 @@ def _judge(append: Append, status: int, following: int) -> Append | Exception | 
 
 _SHA1 = {
     script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-    for script in (event_scripts.OPEN, event_scripts.APPEND, event_scripts.END)
+    for script in (event_scripts.OPEN, event_scripts.APPEND, event_scripts.END, event_scripts.ERASE)
 }
 
 

@@ -1,6 +1,6 @@
 """The event log's steps in Redis, as Lua: each one is atomic, and each one compares the attempt first.
 
-KEYS: the stream of the job's events; its fence, which holds the number of the attempt that may append, or `ended`.
+KEYS: the stream of the job's events; its fence: the number of the attempt that may append, `ended` or `erased`.
 An entry of the stream is a batch of events under the ID `<sequence after the batch's last>-0`, so that the last ID says
 where the log goes on. Answers are `{status, next sequence}`.
 """
@@ -27,7 +27,8 @@ end
 # Attempts are numbered by the database, so a higher number is always the newer claim. It may pass even when the fence
 # names a lower one or none: Redis may have forgotten it.
 _FENCED = """
-if fence == 'ended' or (fence and tonumber(fence) > tonumber(ARGV[1])) then return {STALE, next} end
+if fence == 'ended' or fence == 'erased' then return {STALE, next} end
+if fence and tonumber(fence) > tonumber(ARGV[1]) then return {STALE, next} end
 """
 
 # attempt, number of events, events, TTL in s
@@ -57,6 +58,7 @@ return {DONE, next}
 END = (
     _PRELUDE
     + """
+if fence == 'erased' then return {DONE, 0} end
 if fence == 'ended' and next > 0 then return {DONE, next} end
 if next < tonumber(ARGV[2]) then
   if next ~= tonumber(ARGV[1]) then return {ELSEWHERE, next} end
@@ -67,3 +69,10 @@ keep('ended', ARGV[5])
 return {DONE, next}
 """
 )
+
+# TTL in s
+ERASE = """
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[2], 'erased', 'EX', ARGV[1])
+return {0, 0}
+"""

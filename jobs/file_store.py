@@ -9,6 +9,7 @@ from jobs.database import Database
 from jobs.errors import FileNotFound
 from jobs.files import File, FileFilter, NewFile, Purpose
 from jobs.idempotency import IdempotencyKey, claim
+from jobs.store.purge import forget_results
 from jobs.tables import files
 
 LIVES = or_(files.c.expires_at.is_(None), files.c.expires_at > func.now())
@@ -40,8 +41,13 @@ class PostgresFileStore:
 
     def delete(self, file_id: str, tenant: str) -> None:
         known = delete(files).where(files.c.id == file_id, files.c.tenant == tenant, LIVES)
-        if self._database.statement(lambda on: on.execute(known).rowcount) == 0:
-            raise FileNotFound(file_id)
+
+        def work(on: Connection) -> None:
+            if on.execute(known).rowcount == 0:
+                raise FileNotFound(file_id)
+            forget_results(on, [file_id])
+
+        self._database.transaction(work)
 
     def expire(self, limit: int = 500) -> list[str]:
         old = (

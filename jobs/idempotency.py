@@ -29,7 +29,8 @@ class IdempotencyKeys(Protocol):
     """All raise StoreUnavailable. Keys older than KEPT_S are as if they had never been."""
 
     def find(self, key: IdempotencyKey) -> str | None:
-        """The id of what was made under the key. Raises IdempotencyKeyReused when another request made it."""
+        """The id of what was made under the key, empty when that is deleted. Raises IdempotencyKeyReused
+        when another request made it."""
         ...
 
     def expire(self, limit: int = 5000) -> int:

@@ -192,7 +192,8 @@ class Job:
     """A row of `jobs`. `attempt` is the number of claims so far and the fencing token of the current one;
     `losses` counts the attempts that died (drains do not count); `worker` is set while in progress. `tokens` are those
     of all choices, which take turns. `finish_reasons` has one per choice once the job is completed or incomplete;
-    `finish_reason` is `length` when any of them is."""
+    `finish_reason` is `length` when any of them is. `purged_at`: since when its content is gone (request,
+    tokens, metadata, door); what is left is for accounting."""
 
     id: str
     tenant: str
@@ -215,6 +216,7 @@ class Job:
     finish_reasons: tuple[FinishReason, ...] = ()
     origin: Origin = ANYWHERE
     cost: int = 1
+    purged_at: datetime | None = None
 
     @property
     def text(self) -> str:

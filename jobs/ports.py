@@ -50,7 +50,8 @@ class WorkerStatus:
 @dataclass(frozen=True, slots=True)
 class JobFilter:
     """`after` is a job id: the page starts behind it, in the listing's order (newest first unless `ascending`).
-    None: whatever kind, stored or not. `answered`: only jobs that are completed or incomplete."""
+    None: whatever kind, stored or not. `answered`: only jobs that are completed or incomplete; `dead`: only those that
+    failed as `too_many_attempts`."""
 
     state: JobState | None = None
     model: str | None = None
@@ -61,6 +62,7 @@ class JobFilter:
     kind: JobKind | None = None
     stored: bool | None = None
     answered: bool = False
+    dead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ class JobStore(Protocol):
     def attempts(self, job_id: str) -> list[Attempt]: ...
 
     def delete(self, job_id: str, tenant: str) -> None:
-        """Removes a terminal job and its references to blobs. Raises JobNotFound, JobNotFinished, JobOfBatch."""
+        """Removes a terminal job with all that tells of it: its references to blobs, deliveries of webhooks, and that
+        an idempotency key made it. Raises JobNotFound, JobNotFinished, JobOfBatch."""
         ...
 
     def queue_place(self, job: Job) -> QueuePlace | None:
@@ -181,7 +184,8 @@ class JobStore(Protocol):
 
     def requeue(self, job_id: str, tenant: str | None = None) -> Job:
         """Gives a dead letter (`failed`, `too_many_attempts`) back with its losses forgotten. Its event log has ended:
-        the caller drops it (`EventLog.drop`), or no attempt can open it. Raises JobNotFound, IllegalTransition."""
+        the caller drops it (`EventLog.drop`), or no attempt can open it. Raises JobNotFound, JobPurged,
+        IllegalTransition."""
         ...
 
     # -- the sweeper's side
@@ -203,6 +207,15 @@ class JobStore(Protocol):
     def expire(self, retention_s: float, limit: int = 500) -> list[str]:
         """Deletes jobs that ended longer ago than the retention, except those whose batch has not ended. Returns
         their ids."""
+        ...
+
+    def purge(self, job_id: str) -> bool:
+        """Takes the content from an ended job that is not stored: request, blobs, tokens, metadata, door, the words of
+        its errors. State, usage, instants and attempts stay. False: it is stored, runs, is purged or is unknown."""
+        ...
+
+    def purge_unstored(self, age_s: float, limit: int = 500) -> list[str]:
+        """The same for all that ended longer ago, except those whose batch has not ended. Returns their ids."""
         ...
 
     def orphan_blobs(self, digests: Sequence[str]) -> frozenset[str]:
@@ -245,7 +258,13 @@ class EventLog(Protocol):
         """The whole log, empty when Redis has none."""
         ...
 
-    def drop(self, job_id: str) -> None: ...
+    def drop(self, job_id: str) -> None:
+        """Forgets the log, so that an attempt can begin it again."""
+        ...
+
+    def erase(self, job_ids: Sequence[str]) -> None:
+        """Forgets these logs for good: who comes late with what was in them does not bring them back."""
+        ...
 
 
 class Queue(Protocol):
@@ -288,7 +307,13 @@ class Blobs(Protocol):
         BlobsUnavailable."""
         ...
 
-    def delete(self, digest: str) -> None: ...
+    def touch(self, digest: str) -> None:
+        """Refreshes the age of bytes that are about to be referred to. Raises BlobNotFound."""
+        ...
+
+    def delete(self, digest: str, age_s: float = 0.0) -> None:
+        """Removes the bytes, unless they were put or touched within the last `age_s` seconds."""
+        ...
 
     def older_than(self, age_s: float, limit: int = 1000) -> list[str]:
         """Digests that were last put longer ago: candidates of the sweeper's collection."""

@@ -3,6 +3,7 @@
 The API builds a ChatRequest from a validated body, the store keeps it as JSON, the worker reads it.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
@@ -105,9 +106,14 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
     def blobs(self) -> frozenset[str]:
         """Digests of the blobs that the request refers to."""
-        return frozenset(
-            part.source.removeprefix("blob:")
-            for message in self.messages
-            for part in message.parts
-            if isinstance(part, ImagePart | VideoPart) and part.source.startswith("blob:")
-        )
+        return blobs_of(self.messages)
+
+
+def blobs_of(messages: Iterable[Message]) -> frozenset[str]:
+    """Digests of the blobs that the messages refer to."""
+    return frozenset(
+        part.source.removeprefix("blob:")
+        for message in messages
+        for part in message.parts
+        if isinstance(part, ImagePart | VideoPart) and part.source.startswith("blob:")
+    )

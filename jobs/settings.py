@@ -74,6 +74,9 @@ class ServiceSettings(FileSettings):
     heartbeat_s: float = Field(default=2.0, gt=0, description="How often a worker writes its row.")
     max_attempts: int = Field(default=3, ge=1, description="Lost attempts after which a job is quarantined.")
     retention_s: float = Field(default=7 * 86400.0, gt=0, description="How long a terminal job is kept.")
+    unstored_s: float = Field(
+        default=900.0, gt=0, description="How long what was not to be stored can be read after its end, at most."
+    )
     stream_ttl_s: int = Field(default=900, ge=1, description="How long Redis keeps the log of an ended job.")
 
 

@@ -38,6 +38,8 @@ QUEUED = text("state = 'queued'")
 IN_PROGRESS = text("state = 'in_progress'")
 ACTIVE = text("state IN ('queued', 'in_progress')")
 
+DEAD = text("error ->> 'code' = 'too_many_attempts'")
+
 INSTANT = DateTime(timezone=True)
 
 jobs = Table(
@@ -79,11 +81,17 @@ jobs = Table(
     Column("webhook", JSON(none_as_null=True)),
     # The estimate of its tokens, prompt and answer.
     Column("cost", Integer, nullable=False, server_default="1"),
+    # Since when its content is gone: request, tokens, metadata, door.
+    Column("purged_at", INSTANT),
     Index("ix_jobs_turn", "model", "priority", "tenant", "number", postgresql_where=QUEUED),
     Index("ix_jobs_worker", "worker", postgresql_where=IN_PROGRESS),
     Index("ix_jobs_deadline", "deadline", postgresql_where=text("deadline IS NOT NULL AND " + ACTIVE.text)),
     Index("ix_jobs_done", "done_at", postgresql_where=text("done_at IS NOT NULL")),
+    Index(
+        "ix_jobs_unstored", "done_at", postgresql_where=text("done_at IS NOT NULL AND NOT stored AND purged_at IS NULL")
+    ),
     Index("ix_jobs_page", "tenant", "number"),
+    Index("ix_jobs_dead", "tenant", "number", postgresql_where=DEAD),
     Index("ix_jobs_batch", "batch_id", "batch_line", unique=True, postgresql_where=text("batch_id IS NOT NULL")),
 )
 
@@ -187,10 +195,11 @@ idempotency_keys = Table(
     Column("key", Text, primary_key=True),
     # sha256 of the request: its method, path and body.
     Column("fingerprint", LargeBinary, nullable=False),
-    # The id of the job, file, batch or endpoint; it may be deleted before the key is forgotten.
+    # The id of the job, file, batch or endpoint; empty when that is deleted before the key is forgotten.
     Column("made", Text, nullable=False),
     Column("claimed_at", INSTANT, nullable=False, server_default=func.now()),
     Index("ix_idempotency_keys_claimed_at", "claimed_at"),
+    Index("ix_idempotency_keys_made", "made"),
 )
 
 # What keys with limits have used of a minute. Not logged: after a crash of the database everybody starts at nothing.
@@ -280,6 +289,7 @@ webhook_deliveries = Table(
     Index("ix_webhook_deliveries_page", "tenant", "number"),
     Index("ix_webhook_deliveries_endpoint", "endpoint_id", "number"),
     Index("ix_webhook_deliveries_created_at", "created_at"),
+    Index("ix_webhook_deliveries_subject", "subject"),
 )
 
 webhook_attempts = Table(

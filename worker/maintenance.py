@@ -4,9 +4,10 @@ import contextlib
 import logging
 import signal
 import threading
-import time
+from collections.abc import Iterator
 
 from jobs import connect
+from jobs.database import Database
 from jobs.errors import StoreUnavailable
 from jobs.leadership import MAINTENANCE, Leadership
 from jobs.settings import ServiceSettings, load
@@ -14,12 +15,11 @@ from jobs.webhooks.bells import DeliveryBells
 from jobs.webhooks.delivery_store import PostgresDeliveries
 from jobs.webhooks.errands import PostgresErrands
 from jobs.webhooks.settings import WebhookSettings
+from worker.cleaning import Chore, Cleaner, JobCleaning, until_few
 from worker.settings import MaintenanceSettings
-from worker.sweeper import Sweeper, SweepTimes
+from worker.sweeper import Sweeper
 
 log = logging.getLogger("worker.maintenance")
-
-_BEGINNING = float("-inf")
 
 
 class Maintenance:
@@ -32,25 +32,23 @@ class Maintenance:
         client = connect.redis_client(services)
         self._database = connect.database(services, pool_size=1)
         self._queue = connect.queue(services)
+        store, event_log = connect.job_store(self._database), connect.event_log(services, client)
         self._sweeper = Sweeper(
-            connect.job_store(self._database),
-            connect.event_log(services, client),
+            store,
+            event_log,
             self._queue,
             connect.control(services, client),
-            connect.blobs(services),
-            SweepTimes(services.lease_s, services.retention_s, settings.blob_age_s),
+            services.lease_s,
         )
-        self._files = connect.file_store(self._database)
-        self._batches = connect.batch_store(self._database)
-        self._batch_retention_s = settings.batch_retention_s
-        self._idempotency = connect.idempotency_keys(self._database)
-        self._usage = connect.key_usage(self._database)
+        times = (services.retention_s, services.unstored_s, settings.blob_age_s)
+        cleaning = JobCleaning(store, event_log, connect.blobs(services), *times)
+        self._cleaner = Cleaner(
+            (*_job_chores(cleaning), *_other_chores(self._database, settings, webhooks)),
+            settings.clean_s,
+            settings.clean_slice_s,
+        )
         self._bells = DeliveryBells(services, client, PostgresErrands(self._database, webhooks))
-        self._deliveries = PostgresDeliveries(self._database)
-        self._delivery_retention_s = webhooks.retention_s
         self._leadership = Leadership(self._database, MAINTENANCE, services.lease_s)
-        self._clean_s = settings.clean_s
-        self._cleaned = _BEGINNING
         self._led = False
 
     def turn(self) -> None:
@@ -64,19 +62,7 @@ class Maintenance:
         self._sweeper.sweep()
         self._sweeper.ring()
         self._bells.ring()
-        if time.monotonic() - self._cleaned >= self._clean_s:
-            self._cleaned = time.monotonic()
-            self._sweeper.clean()
-            self._deliveries.expire(self._delivery_retention_s)
-            self._forget()
-            self._files.expire()
-            self._batches.expire(self._batch_retention_s)
-
-    def _forget(self) -> None:
-        """What is kept of requests."""
-        while self._idempotency.expire():
-            pass
-        self._usage.forget()
+        self._cleaner.turn()
 
     def close(self) -> None:
         with contextlib.suppress(StoreUnavailable):
@@ -84,6 +70,28 @@ class Maintenance:
         self._queue.close()
         self._bells.close()
         self._database.close()
+
+
+def _job_chores(cleaning: JobCleaning) -> tuple[Chore, ...]:
+    # The bytes last: they are those that nobody refers to any more.
+    return until_few(cleaning.purge), until_few(cleaning.expire), cleaning.collect_blobs
+
+
+def _other_chores(database: Database, settings: MaintenanceSettings, webhooks: WebhookSettings) -> tuple[Chore, ...]:
+    deliveries, files = PostgresDeliveries(database), connect.file_store(database)
+    batches, usage = connect.batch_store(database), connect.key_usage(database)
+
+    def forget_usage() -> Iterator[None]:
+        usage.forget()
+        yield
+
+    return (
+        until_few(lambda limit: deliveries.expire(webhooks.retention_s, limit)),
+        until_few(connect.idempotency_keys(database).expire),
+        forget_usage,
+        until_few(lambda limit: len(files.expire(limit))),
+        until_few(lambda limit: len(batches.expire(settings.batch_retention_s, limit))),
+    )
 
 
 def main() -> None:

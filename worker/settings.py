@@ -97,7 +97,12 @@ class MaintenanceSettings(FileSettings):
 
     sweep_s: float = Field(default=1.0, gt=0, description="Pause between two looks for lost and late jobs and bells.")
     clean_s: float = Field(default=60.0, gt=0, description="How often what is kept no longer is removed.")
-    blob_age_s: float = Field(default=86400.0, gt=0, description="How long media that no job refers to are kept.")
+    clean_slice_s: float = Field(
+        default=1.0,
+        gt=0,
+        description="How long removing may take at once, before leases and bells are looked at again.",
+    )
+    blob_age_s: float = Field(default=3600.0, gt=0, description="How long media that no job refers to are kept.")
     batch_retention_s: float = Field(default=30 * 86400.0, gt=0, description="How long an ended batch is kept.")
 
 

@@ -31,6 +31,7 @@ MEANING: dict[int, str] = {
     403: "The key may not do this.",
     404: "There is no such thing, or it is another tenant's.",
     409: "It conflicts with what is there: the thing's state, or a request of the same `Idempotency-Key` that runs.",
+    410: "What the job was asked and answered is not kept any more.",
     413: "The body is longer than the server takes.",
     415: "The body is of another content type.",
     422: "The `Idempotency-Key` was used with another body.",
@@ -48,6 +49,10 @@ WORK = frozenset(
 """What a POST to creates: it may carry an Idempotency-Key, and meets the limits."""
 AWAITED = frozenset({"/v1/chat/completions", "/v1/responses"})
 """Where a client may wait for a job's end."""
+CONTENT = frozenset(
+    {("post", path) for path in AWAITED} | {("get", "/v1/jobs/{job_id}/events"), ("post", "/v1/jobs/{job_id}/requeue")}
+)
+"""What needs a job's content, which may be gone while its row is there."""
 OPEN = frozenset({"/healthz", "/metrics"})
 """What asks for no key and reads no parameter."""
 
@@ -87,6 +92,8 @@ def errors_of(method: str, path: str, operation: dict[str, Any]) -> set[int]:
         found |= {409, 422}
     if path in AWAITED and method == "post":
         found.add(504)
+    if (method, path) in CONTENT:
+        found.add(410)
     return found
 
 

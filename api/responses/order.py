@@ -12,7 +12,7 @@ from api.response_format import JsonObjectFormat, schema_format
 from api.responses.body import AskedBody, ResponseBody, SchemaFormat, TextConfig, response_body
 from api.responses.door import Door
 from api.responses.items import MessageItem
-from api.responses.past import past_of
+from api.responses.past import PARAM, past_of
 from api.responses.tools import choice_of, shown_choice, shown_tools
 from api.responses.turns import Turns, to_turns
 from api.responses.uploads import Uploads
@@ -20,7 +20,7 @@ from api.sampling import sampling_of
 from api.submission import Order, Submission, check_model
 from api.tool_use import check_guarded, use_of
 from jobs.job import BatchLine, JobKind, Origin, Priority
-from jobs.request import ChatRequest, JsonFormat, Message, Role, Sampling, TextPart
+from jobs.request import ChatRequest, JsonFormat, Message, Role, Sampling, TextPart, blobs_of
 
 
 def order_of(
@@ -88,7 +88,10 @@ def _with_conversation(
     request: ChatRequest, submission: Submission, body: AskedBody, tenant: str
 ) -> tuple[ChatRequest, Turns]:
     """The request with the whole conversation, and what of it is new."""
+    uploads = Uploads(submission.blobs, submission.files, tenant)
     past = past_of(submission.store, body.previous_response_id, tenant)
+    for digest in blobs_of(past):
+        uploads.hold(digest, PARAM)
     use = use_of(
         *(body.model, [tool.tool() for tool in body.tools], choice_of(body.tool_choice)),
         parallel=body.parallel_tool_calls,
@@ -99,7 +102,7 @@ def _with_conversation(
     check_guarded(request, [f"tools[{n}].parameters" for n in range(len(body.tools))])
     if body.instructions is not None:
         past = (Message(Role.SYSTEM, (TextPart(body.instructions),)), *past)
-    turns = to_turns(body.input, past, submission.limits, Uploads(submission.blobs, submission.files, tenant))
+    turns = to_turns(body.input, past, submission.limits, uploads)
     return structs.replace(request, messages=turns.messages), turns
 
 

@@ -20,7 +20,9 @@ from api.responses.order import order_of_body
 from api.responses.refused import LOGPROBS, check_includes
 from api.responses.stored import ResponseId, stored_response
 from api.responses.stream import OPENING, last_number, stream_of
+from api.settling import kept
 from api.sse import ClientGone, EventStream, unless_gone
+from api.unstored import after_delivery, with_afterwards
 from jobs.errors import VlmqError
 from jobs.events import log_of
 from jobs.idempotency import IdempotencyKey
@@ -32,36 +34,40 @@ router = APIRouter(prefix="/v1/responses", tags=["responses"])
 @router.post("", summary="Create a response", openapi_extra=json_body(ResponseBody))
 async def create_response(request: Request, caller: Asker) -> Response:
     """Waited for, as a stream, or with `background: true` at once. The client's leaving cancels the job, but not one in
-    the background or under an `Idempotency-Key`."""
+    the background or under an `Idempotency-Key`. What is asked with `store: false` is forgotten as soon as it is
+    answered."""
     backend = backend_of(request)
     raw = await read_body(request, backend.settings.max_body_bytes)
     key = key_of(request, caller, raw)
     body, made = await backend.threads.call(_accept, backend, raw, caller, key)
     job, headers = made.value, {**made.headers, "x-vlmq-job-id": made.value.id}
     # With a key the client may come back for what it has left.
-    kept = body.background or key is not None
+    stays = body.background or key is not None
+    afterwards = after_delivery(backend, job, unstored=not body.store, key=key)
 
     async def cancel() -> None:
-        if not kept:
+        if not stays:
             await backend.threads.call(backend.settling.cancel, job.id)
 
     if body.stream:
-        return EventStream(OPENING, stream_of(backend, job), headers, on_gone=cancel)
+        return with_afterwards(EventStream(OPENING, stream_of(backend, job), headers, on_gone=cancel), afterwards)
     if body.background:
         return JSONResponse(response_object(job), headers=headers)
     if made.replayed and not job.state.terminal:
         raise still_running(job)
     try:
-        return await unless_gone(request, _whole(backend, job, headers))
+        return with_afterwards(await unless_gone(request, _whole(backend, job, headers)), afterwards)
     except ClientGone:
         await cancel()
+        if afterwards is not None:
+            await afterwards()
         raise
     except ServerClosing as exc:
         # Nothing has been sent: the client's own retry does the work again elsewhere.
         await cancel()
-        return error_response(exc, headers)
+        return with_afterwards(error_response(exc, headers), afterwards)
     except (ApiError, VlmqError) as exc:
-        return error_response(as_api_error(exc), headers)
+        return with_afterwards(error_response(as_api_error(exc), headers), afterwards)
 
 
 def _accept(backend: Backend, raw: bytes, caller: Caller, key: IdempotencyKey | None) -> tuple[ResponseBody, Made[Job]]:
@@ -73,7 +79,7 @@ def _accept(backend: Backend, raw: bytes, caller: Caller, key: IdempotencyKey | 
         backend.metrics.accepted(job.kind, job.model)
         return job
 
-    return body, backend.once.do(key, lambda job_id: backend.store.get(job_id, caller.tenant), make)
+    return body, backend.once.do(key, lambda job_id: kept(backend.store.get(job_id, caller.tenant)), make)
 
 
 async def _whole(backend: Backend, job: Job, headers: Mapping[str, str]) -> Response:
@@ -81,7 +87,7 @@ async def _whole(backend: Backend, job: Job, headers: Mapping[str, str]) -> Resp
     async with backend.reader.follow(job.id, log_of(job)) as follower:
         while not follower.ended:
             await follower.batch(backend.settings.keepalive_s)
-    ended = await backend.threads.call(backend.settling.ended, job.id)
+    ended = kept(await backend.threads.call(backend.settling.ended, job.id))
     if ended.error is not None:
         raise of_job(ended.error, job.id)
     return JSONResponse(response_object(ended), headers=dict(headers))

@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Connection, literal, update
 from sqlalchemy.dialects.postgresql import JSONB
 
-from jobs.errors import IllegalTransition
+from jobs.errors import IllegalTransition, JobPurged
 from jobs.job import AttemptEnd, Job, JobError, JobState, Token
 from jobs.store.ending import TOO_MANY_ATTEMPTS, end_job, locked_job
 from jobs.store.intake import get_job
@@ -32,7 +32,7 @@ def label(connection: Connection, job_id: str, tenant: str, metadata: Mapping[st
 
 def extend_tokens(connection: Connection, job_id: str, tokens: Sequence[Token]) -> Job:
     row = locked_job(connection, job_id, tenant=None)
-    if row.state in (JobState.CANCELLED, JobState.FAILED):
+    if row.state in (JobState.CANCELLED, JobState.FAILED) and row.purged_at is None:
         count = add_tokens(connection, row, tokens)
         connection.execute(update(jobs).where(jobs.c.id == job_id).values(token_count=count))
     return get_job(connection, job_id)
@@ -44,6 +44,8 @@ def requeue(connection: Connection, job_id: str, tenant: str | None) -> Job:
     # The table allows failed → queued for this one reason only.
     if row.state != JobState.FAILED or error is None or error.code != TOO_MANY_ATTEMPTS:
         raise IllegalTransition(row.state, JobState.QUEUED)
+    if row.purged_at is not None:
+        raise JobPurged(job_id)
     fresh = {"state": JobState.QUEUED, "losses": 0, "error": None, "done_at": None}
     enter(connection, job_id)
     connection.execute(update(jobs).where(jobs.c.id == job_id).values(**fresh))

@@ -17,7 +17,8 @@ from jobs.webhooks.outbox import TELL_JOB, new_events
 TOO_MANY_ATTEMPTS = "too_many_attempts"
 
 _LOCKABLE = """
-    SELECT id, model, priority, tenant, cost, state, attempt, losses, max_attempts, worker, token_count, error
+    SELECT id, model, priority, tenant, cost, state, attempt, losses, max_attempts, worker, token_count, error,
+           purged_at
     FROM jobs"""
 _LOCK_ATTEMPT = text(f"{_LOCKABLE} WHERE id = :id AND attempt = :attempt AND state = 'in_progress' FOR UPDATE")
 _LOCK_JOB = text(

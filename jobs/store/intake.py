@@ -11,9 +11,10 @@ from jobs.idempotency import IdempotencyKey, claim
 from jobs.job import Attempt, Job, JobState, NewJob
 from jobs.limits import KeyLimits, charge
 from jobs.ports import JobFilter
+from jobs.store.purge import forget_traces
 from jobs.store.rows import attempt_of, encode, job_of, select_jobs, whole_jobs
 from jobs.store.shares import entering
-from jobs.tables import batches, job_attempts, jobs
+from jobs.tables import DEAD, batches, job_attempts, jobs
 
 _INSERT = text(f"""
     WITH inserted AS (
@@ -103,6 +104,8 @@ def page(connection: Connection, tenant: str, wanted: JobFilter) -> list[Job]:
         statement = statement.where(jobs.c.stored == wanted.stored)
     if wanted.answered:
         statement = statement.where(jobs.c.state.in_((JobState.COMPLETED, JobState.INCOMPLETE)))
+    if wanted.dead:
+        statement = statement.where(DEAD)
     if wanted.metadata:
         statement = statement.where(jobs.c.metadata.contains(literal(encode(wanted.metadata), JSONB())))
     if wanted.after is not None:
@@ -129,6 +132,7 @@ def delete_job(connection: Connection, job_id: str, tenant: str) -> None:
     if row.batch is not None:
         raise JobOfBatch(job_id, row.batch)
     connection.execute(delete(jobs).where(jobs.c.id == job_id))
+    forget_traces(connection, [job_id])
 
 
 def live_batch() -> ScalarSelect[str]:

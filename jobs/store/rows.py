@@ -89,6 +89,7 @@ def job_of(row: Row[Any]) -> Job:
         finish_reasons=_finish_reasons.decode(row.finish_reasons) if row.finish_reasons else (),
         origin=_origin_of(row),
         cost=row.cost,
+        purged_at=row.purged_at,
     )
 
 

@@ -13,6 +13,7 @@ from jobs.database import Database
 from jobs.errors import TooManyWebhookEndpoints, WebhookEndpointNotFound
 from jobs.idempotency import IdempotencyKey, claim
 from jobs.ids import new_id
+from jobs.store.purge import forget_results
 from jobs.tables import webhook_deliveries, webhook_endpoints, webhook_secrets
 from jobs.webhooks.endpoint import Endpoint, EndpointChange, TenantSecret
 from jobs.webhooks.signature import new_secret
@@ -95,6 +96,7 @@ class PostgresWebhookEndpoints:
             _locked(on, endpoint_id, tenant)
             on.execute(delete(webhook_endpoints).where(endpoints.id == endpoint_id))
             on.execute(delete(webhook_deliveries).where(deliveries.endpoint_id == endpoint_id))
+            forget_results(on, [endpoint_id])
 
         self._database.transaction(work)
 

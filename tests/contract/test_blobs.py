@@ -3,8 +3,11 @@
 import hashlib
 import io
 import os
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import fsspec
@@ -145,3 +148,77 @@ def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     for blobs in (FolderBlobs(tmp_path / "blobs"), FsspecBlobs(f"file://{tmp_path}/blobs")):
         with pytest.raises(BlobsUnavailable):
             blobs.put(DATA)
+
+
+def _age(blobs: Blobs, seconds: float) -> None:
+    """Makes all that is there older."""
+    match blobs:
+        case FakeBlobs():
+            blobs._blobs = {digest: (at - seconds, data) for digest, (at, data) in blobs._blobs.items()}
+        case FolderBlobs():
+            for path in blobs._folder.glob("??/*"):
+                os.utime(path, (time.time() - seconds,) * 2)
+        case FsspecBlobs() if "memory" in str(type(blobs._files)).lower():
+            for file in blobs._files.store.values():
+                file.modified -= timedelta(seconds=seconds)
+        case FsspecBlobs():
+            for path in blobs._files.find(blobs._root):
+                os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_delete_by_age_leaves_what_was_put_or_touched_since(blobs: Blobs) -> None:
+    old, put, touched = blobs.put(b"old"), blobs.put(b"put again"), blobs.put(b"touched")
+    _age(blobs, 100)
+    assert set(blobs.older_than(50)) == {old, put, touched}
+    blobs.put(b"put again")
+    blobs.touch(touched)
+    for digest in (old, put, touched):
+        blobs.delete(digest, 50)
+    assert (blobs.get(put), blobs.get(touched)) == (b"put again", b"touched")
+    with pytest.raises(BlobNotFound):
+        blobs.get(old)
+    blobs.delete(put)
+    with pytest.raises(BlobNotFound):
+        blobs.touch(put)
+
+
+def test_bytes_put_while_a_collector_deletes_them_again_and_again_are_always_there(tmp_path: Path) -> None:
+    blobs, stop = FolderBlobs(tmp_path), threading.Event()
+    digest = blobs.put(DATA)
+    deletions: list[None] = []
+
+    def collect() -> None:
+        while not stop.is_set():
+            # What it does after it has found the bytes old and without an owner: they are young again by now, or not.
+            blobs.delete(digest, 0.5)
+            deletions.append(None)
+            time.sleep(0.0005)
+
+    collector = threading.Thread(target=collect)
+    collector.start()
+    try:
+        while len(deletions) < 60:
+            if len(deletions) % 2:
+                with suppress(FileNotFoundError):
+                    os.utime(tmp_path / digest[:2] / digest, (time.time() - 100,) * 2)
+            blobs.put(DATA)
+            blobs.touch(digest)
+    finally:
+        stop.set()
+        collector.join()
+    assert blobs.get(digest) == DATA
+    assert [path.name for path in tmp_path.glob("??/*")] == [digest]
+
+
+def test_what_a_killed_process_left_in_the_folder_is_tidied_up(tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path)
+    path = tmp_path / DIGEST[:2] / DIGEST
+    blobs.put(DATA)
+    path.rename(path.with_name(f".{DIGEST}-{'0' * 32}"))
+    half, young = path.with_name(".tmphalf"), path.with_name(".tmpyoung")
+    half.write_bytes(b"half")
+    young.write_bytes(b"half")
+    os.utime(half, (time.time() - 2 * 86400,) * 2)
+    blobs.older_than(0)
+    assert blobs.get(DIGEST) == DATA
+    assert (half.exists(), young.exists()) == (False, True)

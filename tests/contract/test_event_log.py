@@ -165,3 +165,18 @@ def test_drop_forgets_a_log_so_that_it_can_begin_again(log: EventLog) -> None:
     assert log.read("j") == []
     assert log.open("j", 2, HEAD) == HEAD
     log.drop("never written")
+
+
+def test_erased_log_is_not_brought_back_by_who_comes_late(log: EventLog) -> None:
+    log.open("j", 1, [Queued(), Started(), Delta(Token(1, "secret"))])
+    log.erase(["j", "never written"])
+    assert log.read("j") == []
+    (answer,) = log.append([Append("j", 1, 3, [Delta(Token(2, "more"))])])
+    assert isinstance(answer, StaleAttempt)
+    with pytest.raises(StaleAttempt):
+        log.open("j", 2, [Queued(), Started()])
+    assert log.end("j", [Queued(), Started(), Delta(Token(1, "secret")), Ended(JobState.COMPLETED)]) == []
+    assert log.read("j") == []
+    log.erase([])
+    log.drop("j")
+    assert log.open("j", 2, [Queued()]) == [Queued()]

@@ -4,9 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobs.job import AttemptEnd, Job, JobState, Outcome
+from jobs.errors import JobPurged
+from jobs.job import AttemptEnd, FinishReason, Job, JobState, Origin, Outcome, Token, Usage, Webhook
 from jobs.ports import JobStore, WorkerRecord
-from tests.fixtures.jobs import TimedStore, new_job
+from tests.fixtures.jobs import TimedStore, chat_request, new_job
 
 pytestmark = pytest.mark.contract
 
@@ -192,3 +193,70 @@ def test_expire_deletes_what_ended_before_the_retention(timed_store: TimedStore)
 
 def test_orphan_blobs_of_nothing_are_none(store: JobStore) -> None:
     assert store.orphan_blobs([]) == frozenset()
+
+
+# -- content that was not to be stored
+
+
+UNSTORED = Origin(stored=False, door={"instructions": "secret"}, webhook=Webhook("https://hook.example/secret"))
+
+
+def finished(store: JobStore, **values: object) -> Job:
+    store.insert(new_job(request=chat_request("secret"), metadata={"k": "secret"}, **values))
+    usage = Usage(prompt_tokens=7, completion_tokens=1)
+    job = claimed(store)
+    outcome = Outcome(JobState.COMPLETED, (Token(1, "secret"),), usage, FinishReason.STOP)
+    return store.finish(job.id, job.attempt, outcome)
+
+
+def test_purge_leaves_what_accounting_needs_and_nothing_of_the_content(store: JobStore) -> None:
+    before = finished(store, origin=UNSTORED)
+    assert store.purge(before.id)
+    after = store.get(before.id)
+    assert "secret" not in str(after)
+    assert (after.tokens, after.metadata, after.request.messages) == ((), {}, ())
+    kept = ("id", "tenant", "kind", "model", "state", "usage", "finish_reason", "timeline", "attempt", "cost")
+    assert [getattr(after, name) for name in kept] == [getattr(before, name) for name in kept]
+    assert after.purged_at is not None
+    assert len(store.attempts(before.id)) == 1
+    assert not store.purge(before.id)
+
+
+def test_purge_leaves_alone_what_is_stored_or_has_not_ended(store: JobStore) -> None:
+    kept = finished(store)
+    waiting = store.insert(new_job(origin=UNSTORED))
+    assert [store.purge(job_id) for job_id in (kept.id, waiting.id, "job_unknown")] == [False] * 3
+    assert "secret" in str(store.get(kept.id))
+
+
+def test_purge_takes_the_words_of_an_error_and_of_attempts_and_leaves_their_codes(store: JobStore) -> None:
+    store.insert(new_job(origin=UNSTORED, max_attempts=1))
+    job = claimed(store)
+    store.give_back(job.id, 1, AttemptEnd.ENGINE_DIED, "it read: secret", ())
+    store.purge(job.id)
+    after, (attempt,) = store.get(job.id), store.attempts(job.id)
+    assert after.error is not None
+    assert (after.error.code, attempt.end) == ("too_many_attempts", AttemptEnd.ENGINE_DIED)
+    assert "secret" not in f"{after} {attempt}"
+    with pytest.raises(JobPurged):
+        store.requeue(job.id)
+
+
+def test_tokens_that_come_late_do_not_enter_a_purged_row(store: JobStore) -> None:
+    job = store.insert(new_job(origin=UNSTORED))
+    store.cancel(job.id)
+    store.purge(job.id)
+    store.extend_tokens(job.id, (Token(1, "secret"),))
+    assert store.get(job.id).tokens == ()
+
+
+def test_purge_unstored_takes_what_ended_long_enough_ago_up_to_its_limit(timed_store: TimedStore) -> None:
+    store = timed_store.store
+    old = {finished(store, origin=UNSTORED).id for _ in range(3)}
+    finished(store)
+    timed_store.pass_time(100)
+    finished(store, origin=UNSTORED)
+    assert store.purge_unstored(200) == []
+    taken = [store.purge_unstored(50, limit=2) for _ in range(3)]
+    assert [len(ids) for ids in taken] == [2, 1, 0]
+    assert {job_id for ids in taken for job_id in ids} == old

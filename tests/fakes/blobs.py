@@ -30,8 +30,13 @@ class FakeBlobs:
         except KeyError:
             raise BlobNotFound(digest) from None
 
-    def delete(self, digest: str) -> None:
-        self._blobs.pop(checked(digest), None)
+    def touch(self, digest: str) -> None:
+        self.put(self.get(digest))
+
+    def delete(self, digest: str, age_s: float = 0.0) -> None:
+        at, _ = self._blobs.get(checked(digest), (0.0, b""))
+        if age_s <= 0 or at < time.time() - age_s:
+            self._blobs.pop(digest, None)
 
     def older_than(self, age_s: float, limit: int = 1000) -> list[str]:
         before = time.time() - age_s

@@ -11,6 +11,7 @@ class FakeEventLog:
     def __init__(self) -> None:
         self._logs: dict[str, list[Event]] = {}
         self._fences: dict[str, int] = {}
+        self._erased: set[str] = set()
 
     def open(self, job_id: str, attempt: int, log: Sequence[Event]) -> list[Event]:
         if self._stale(job_id, attempt):
@@ -24,6 +25,8 @@ class FakeEventLog:
         return [self._append(append) for append in appends]
 
     def end(self, job_id: str, log: Sequence[Event]) -> list[Event]:
+        if job_id in self._erased:
+            return []
         known = self._logs.setdefault(job_id, [])
         if not self._ended(job_id):
             known.extend(log[len(known) : -1])
@@ -36,6 +39,12 @@ class FakeEventLog:
     def drop(self, job_id: str) -> None:
         self._logs.pop(job_id, None)
         self._fences.pop(job_id, None)
+        self._erased.discard(job_id)
+
+    def erase(self, job_ids: Sequence[str]) -> None:
+        for job_id in job_ids:
+            self.drop(job_id)
+            self._erased.add(job_id)
 
     def _append(self, append: Append) -> Exception | None:
         if not append.events:
@@ -55,4 +64,4 @@ class FakeEventLog:
         return bool(known) and isinstance(known[-1], Ended)
 
     def _stale(self, job_id: str, attempt: int) -> bool:
-        return self._ended(job_id) or self._fences.get(job_id, 0) > attempt
+        return job_id in self._erased or self._ended(job_id) or self._fences.get(job_id, 0) > attempt

@@ -29,6 +29,12 @@ class FakeIdempotencyKeys:
             raise IdempotencyKeyReused(key.key)
         return known[1]
 
+    def forget(self, made: str) -> None:
+        with self._lock:
+            for name, (fingerprint, known, at) in self._known.items():
+                if known == made:
+                    self._known[name] = (fingerprint, "", at)
+
     def expire(self, limit: int = 5000) -> int:
         with self._lock:
             old = [name for name, (_, _, at) in self._known.items() if self._is_old(at)][:limit]

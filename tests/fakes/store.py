@@ -7,12 +7,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from jobs import transitions
-from jobs.errors import IllegalTransition, JobExists, JobNotFinished, JobNotFound, StaleAttempt
+from jobs.errors import IllegalTransition, JobExists, JobNotFinished, JobNotFound, JobPurged, StaleAttempt
 from jobs.idempotency import IdempotencyKey
 from jobs.job import Attempt, AttemptEnd, Job, JobError, JobState, NewJob, Outcome, Priority, Stamps, Timeline, Token
 from jobs.limits import UNLIMITED, KeyLimits
 from jobs.ports import Depth, JobFilter, Partial, WorkerRecord, WorkerStatus
 from jobs.queue_place import Line, Lines, QueuePlace, Waiting, place_of
+from jobs.request import ChatRequest, Sampling
+from jobs.store.purge import PURGED
 from tests.fakes.idempotency import FakeIdempotencyKeys
 from tests.fakes.limits import FakeKeyUsage
 
@@ -103,6 +105,7 @@ class FakeJobStore:
                 and filter.kind in (None, job.kind)
                 and filter.stored in (None, job.origin.stored)
                 and (not filter.answered or job.state in (JobState.COMPLETED, JobState.INCOMPLETE))
+                and (not filter.dead or (job.error is not None and job.error.code == "too_many_attempts"))
                 and filter.metadata.items() <= job.metadata.items()
                 and (after is None or (self._number[job.id] > after) == filter.ascending)
                 and job.id != filter.after
@@ -119,6 +122,7 @@ class FakeJobStore:
             if not job.state.terminal:
                 raise JobNotFinished(job_id, job.state)
             self._remove(job_id)
+            self._idempotency.forget(job_id)
 
     def queue_place(self, job: Job) -> QueuePlace | None:
         with self._lock:
@@ -280,7 +284,8 @@ class FakeJobStore:
     def extend_tokens(self, job_id: str, tokens: Sequence[Token]) -> Job:
         with self._lock:
             job = self.get(job_id)
-            if job.state in (JobState.CANCELLED, JobState.FAILED) and len(tokens) > len(job.tokens):
+            stopped = job.state in (JobState.CANCELLED, JobState.FAILED) and job.purged_at is None
+            if stopped and len(tokens) > len(job.tokens):
                 job = self._put(replace(job, tokens=tuple(tokens)))
             return job
 
@@ -289,6 +294,8 @@ class FakeJobStore:
             job = self.get(job_id, tenant)
             if job.state != JobState.FAILED or job.error is None or job.error.code != "too_many_attempts":
                 raise IllegalTransition(job.state, JobState.QUEUED)
+            if job.purged_at is not None:
+                raise JobPurged(job_id)
             self._enter(job)
             timeline = replace(job.timeline, done_at=None)
             return self._put(replace(job, state=JobState.QUEUED, losses=0, error=None, timeline=timeline))
@@ -344,6 +351,25 @@ class FakeJobStore:
             for job_id in old[:limit]:
                 self._remove(job_id)
             return old[:limit]
+
+    def purge(self, job_id: str) -> bool:
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None or job.timeline.done_at is None or job.origin.stored or job.purged_at is not None:
+                return False
+            self._attempts[job_id] = [replace(attempt, detail="") for attempt in self._attempts[job_id]]
+            bare = replace(job, request=ChatRequest((), Sampling(seed=0)), metadata={}, tokens=())
+            error = None if job.error is None else replace(job.error, message=PURGED)
+            origin = replace(job.origin, door={}, webhook=None)
+            self._put(replace(bare, error=error, origin=origin, purged_at=self._now()))
+            return True
+
+    def purge_unstored(self, age_s: float, limit: int = 500) -> list[str]:
+        with self._lock:
+            before = self._now() - timedelta(seconds=age_s)
+            ended = [(job.timeline.done_at, job.id) for job in self._jobs.values() if job.timeline.done_at is not None]
+            old = (job_id for done_at, job_id in sorted(ended) if done_at < before)
+            return list(itertools.islice((job_id for job_id in old if self.purge(job_id)), limit))
 
     def orphan_blobs(self, digests: Sequence[str]) -> frozenset[str]:
         with self._lock:

@@ -85,7 +85,6 @@ def test_a_deleted_job_is_not_made_again(http: httpx2.Client) -> None:
     answer = post(http, "deleted")
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "idempotent_result_deleted"
-    assert job_id in answer.json()["error"]["message"]
     assert ids(http) == []
 
 

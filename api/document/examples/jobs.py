@@ -31,6 +31,7 @@ QUEUED: dict[str, Any] = {
         "done_at": None,
     },
     "attempts": [],
+    "purged_at": None,
 }
 COMPLETED = QUEUED | {
     "status": "completed",
