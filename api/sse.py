@@ -11,7 +11,9 @@ from fastapi.responses import Response
 from starlette.background import BackgroundTask
 from starlette.types import Receive, Scope, Send
 
-KEEP_ALIVE = b": keep-alive\n\n"
+KEEP_ALIVE = b": keep-alive\n"
+"""Without the empty line that ends an event: OpenAI's client, which remembers the last id, takes one for an event
+without data."""
 DONE = b"data: [DONE]\n\n"
 
 HEADERS = {

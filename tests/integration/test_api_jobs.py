@@ -174,7 +174,7 @@ def test_silent_stream_gets_keep_alive_comments(api: ServedApi, http: httpx2.Cli
     job_id = submit(http)["id"]
     with http.stream("GET", f"/v1/jobs/{job_id}/events") as answer:
         for chunk in answer.iter_text():
-            if ": keep-alive\n\n" in chunk:
+            if ": keep-alive\n" in chunk:
                 break
     http.post(f"/v1/jobs/{job_id}/cancel")
 
