@@ -12,6 +12,7 @@ pytestmark = pytest.mark.acceptance
 COLOURS = ("steelblue", "seagreen", "gold", "black")
 
 
+@pytest.mark.timeout(400)
 def test_32_jobs_together_share_one_batch_and_each_answer_is_as_alone(shared: System) -> None:
     bodies = [
         chat(
