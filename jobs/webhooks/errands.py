@@ -28,8 +28,9 @@ MOST_DETAIL = 500
 endpoints = webhook_endpoints.c
 deliveries = webhook_deliveries.c
 
-# A lease that ends later than one taken now is left from before the clock was set back.
-_LEASED = "leased_until > now() AND leased_until <= now() + make_interval(secs => :lease_s)"
+# A lease that ends far later than one taken now is left from before the clock was set back. Not merely later: whoever
+# claims at the same moment has another now.
+_LEASED = "leased_until > now() AND leased_until <= now() + 2 * make_interval(secs => :lease_s)"
 # Targets that are busy are left out, so that one silent receiver does not take all threads from the others.
 _DUE = f"""
     busy AS (
