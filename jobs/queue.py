@@ -71,17 +71,23 @@ def celery_config(settings: ServiceSettings) -> dict[str, Any]:
     }
 
 
+def producer(settings: ServiceSettings) -> Celery:
+    """The side that sends: it would rather fail soon than keep a request waiting."""
+    config = celery_config(settings)
+    config["broker_transport_options"] |= {
+        "socket_timeout": PRODUCER_SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": 1,
+    }
+    made = Celery("vlmq", set_as_current=False)
+    made.conf.update(config)
+    return made
+
+
 class CeleryQueue:
     """The ringing side. Safe for threads. `client` is its own: a Redis to ask how many bells wait."""
 
     def __init__(self, settings: ServiceSettings, client: redis.Redis) -> None:
-        config = celery_config(settings)
-        config["broker_transport_options"] |= {
-            "socket_timeout": PRODUCER_SOCKET_TIMEOUT_S,
-            "socket_connect_timeout": 1,
-        }
-        self._celery = Celery("vlmq", set_as_current=False)
-        self._celery.conf.update(config)
+        self._celery = producer(settings)
         self._client = client
         self._prefix = settings.redis_prefix
 

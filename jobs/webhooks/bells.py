@@ -6,10 +6,9 @@ As with jobs (docs/adr/0004), losing or repeating a message is harmless: whoever
 import logging
 
 import redis
-from celery import Celery
 from kombu.exceptions import OperationalError
 
-from jobs.queue import PRODUCER_SOCKET_TIMEOUT_S, celery_config
+from jobs.queue import producer
 from jobs.settings import ServiceSettings
 from jobs.webhooks.errands import PostgresErrands
 
@@ -24,13 +23,7 @@ class DeliveryBells:
     """The ringing side. Safe for threads."""
 
     def __init__(self, settings: ServiceSettings, client: redis.Redis, errands: PostgresErrands) -> None:
-        config = celery_config(settings)
-        config["broker_transport_options"] |= {
-            "socket_timeout": PRODUCER_SOCKET_TIMEOUT_S,
-            "socket_connect_timeout": 1,
-        }
-        self._celery = Celery("vlmq", set_as_current=False)
-        self._celery.conf.update(config)
+        self._celery = producer(settings)
         self._client = client
         self._list = settings.redis_prefix + QUEUE
         self._errands = errands
