@@ -1,5 +1,6 @@
 """`vlmq up` and the commands that talk to it, as a person runs them."""
 
+import contextlib
 import os
 import re
 import signal
@@ -7,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -75,10 +75,18 @@ class Up:
 
     def left(self) -> list[str]:
         """What still runs of the tree."""
-        return [" ".join(p.cmdline()) for p in self.tree if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        return [line for process in self.tree if (line := _command_line(process))]
 
 
-@contextmanager
+def _command_line(process: psutil.Process) -> str:
+    """Empty when it has ended, also while it is asked."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            return " ".join(process.cmdline()) or process.name()
+    return ""
+
+
+@contextlib.contextmanager
 def started(checkpoint: Path) -> Iterator[Up]:
     # Not in pytest's own folder: every pytest that starts closes that one to PostgreSQL's user.
     with tempfile.TemporaryDirectory(prefix="vlmq-up-") as folder:
@@ -199,7 +207,7 @@ def test_jobs_cancel_and_unknown_ids(up: Up) -> None:
     assert unknown.returncode == 1
     assert "404" in unknown.stderr
     assert "Traceback" not in unknown.stderr
-    assert "no jobs" in up.ask("jobs", "--dead").stdout
+    assert "no dead jobs" in up.ask("jobs", "--dead").stdout
 
 
 def test_up_restarts_a_program_that_is_killed(up: Up) -> None:
