@@ -133,6 +133,14 @@ class System:
                 os.killpg(process.popen.pid, signal.SIGKILL)
                 process.popen.wait(10)
 
+    def key(self, tenant: str) -> str:
+        """The secret of a new key of the tenant's. From the first one on nobody comes in without one."""
+        pool = connect.database(self.settings, pool_size=1)
+        try:
+            return connect.api_keys(pool).create(tenant, "tests")[1]
+        finally:
+            pool.close()
+
     # -- what a client does
 
     def submit(self, body: dict[str, Any]) -> str:

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cli.services import Services
-from jobs import connect
-from jobs.settings import ServiceSettings
 from tests.acceptance.system import System, system
 from tests.fixtures.services import fresh_database, fresh_prefix, settings_for
 
@@ -44,9 +42,9 @@ def started(services: Services, model: Path, folder: Path) -> Iterator[Live]:
     """Every process of the system, with keys. Receivers of webhooks may be on this machine."""
     with fresh_database(services) as url:
         settings = settings_for(url, services.redis_url, fresh_prefix(), folder)
-        first, second = (_key(settings, tenant) for tenant in ("acme", "umbrella"))
         here = {"VLMQ_WORKER_PATH": str(model), "VLMQ_WEBHOOKS_ALLOWED_HOSTS": "127.0.0.1"}
         with system(settings, folder, **here) as it:
+            first, second = it.key("acme"), it.key("umbrella")
             _start(it)
             yield Live(it.url, first, second)
 
@@ -57,11 +55,3 @@ def _start(it: System) -> None:
     it.start_batches()
     it.start_deliveries()
     it.start_worker()
-
-
-def _key(settings: ServiceSettings, tenant: str) -> str:
-    database = connect.database(settings, pool_size=1)
-    try:
-        return connect.api_keys(database).create(tenant, "clients")[1]
-    finally:
-        database.close()
