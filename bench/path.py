@@ -11,8 +11,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,9 @@ from typing import Any
 import torch
 
 from bench.http_client import Answer, Connection, chat, submit
-from cli.services import Services
+from bench.running import running_system
 from jobs.request import Message, Role, TextPart
-from jobs.schema import migrate
-from jobs.settings import ServiceSettings
-from tests.acceptance.system import System, system
+from tests.acceptance.system import MODEL, System
 from tools.tiny_model import BENCH, write_checkpoint
 from worker.engine.config import load_config
 from worker.engine.generation import Generation, Sampling
@@ -34,7 +31,6 @@ from worker.engine.torch.options import EngineOptions
 from worker.prompt import PromptBuilder
 from worker.tokenizer import ChatTokenizer
 
-MODEL = "vlmq-tiny"
 SLOTS = 32
 WORDS = [
     "a",
@@ -185,22 +181,6 @@ def submissions(path: WholePath, count: int) -> None:
     print(f"{'clients':>8}{'jobs/s':>10}")
     for clients in (1, 4, 16):
         print(f"{clients:>8}{count / path.submissions(count, clients):>10.0f}", flush=True)
-
-
-@contextmanager
-def running_system(checkpoint: Path, folder: Path) -> Iterator[System]:
-    with Services(folder / "services") as services:
-        migrate(services.database_url)
-        settings = ServiceSettings(
-            database_url=services.database_url,
-            redis_url=services.redis_url,
-            blob_url=str(folder / "blobs"),
-            models=(MODEL,),
-        )
-        with system(settings, folder, VLMQ_WORKER_PATH=str(checkpoint), VLMQ_WORKER_MODEL=MODEL) as it:
-            it.start_api()
-            it.start_maintenance()
-            yield it
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

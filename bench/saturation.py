@@ -1,0 +1,124 @@
+"""Tenants that always have jobs waiting, sent through the door of a running system, and what each of them has had."""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+import psycopg
+
+from jobs import connect
+from tests.acceptance.system import MODEL, System
+from tests.fixtures.pictures import data_url, picture
+
+AHEAD = 48
+"""Jobs of each tenant that wait: more than a worker of 32 slots takes at once."""
+_LOOK_S = 0.1
+
+# What has ended counts as it came to, what runs as far as it is: its prompt is taken to be as those of the tenant's
+# other jobs.
+_HAD = """
+    SELECT tenant, count(*) FILTER (WHERE usage IS NOT NULL) AS jobs, CAST(
+        coalesce(sum(CAST(usage ->> 'prompt_tokens' AS int) + CAST(usage ->> 'completion_tokens' AS int)), 0)
+        + coalesce(sum(token_count) FILTER (WHERE state = 'in_progress'), 0)
+        + count(*) FILTER (WHERE state = 'in_progress' AND prepared_at IS NOT NULL)
+        * coalesce(avg(CAST(usage ->> 'prompt_tokens' AS int)), 0) AS int) AS tokens
+    FROM jobs GROUP BY tenant"""
+_WAITING = "SELECT count(*) FROM jobs WHERE state = 'queued' AND tenant = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """What it is due and what its jobs are like: words of the question, a picture's width and height or none, tokens of
+    the answer."""
+
+    name: str
+    weight: float
+    words: int
+    picture: tuple[int, int] | None
+    answer_tokens: int
+
+    def body(self, number: int) -> dict[str, Any]:
+        content: list[dict[str, Any]] = [
+            {"type": "text", "text": f"Number {number}: " + "what is red here? " * self.words}
+        ]
+        if self.picture is not None:
+            url = data_url(picture(*self.picture))
+            content.insert(0, {"type": "image_url", "image_url": {"url": url}})
+        return {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": content}],
+            "temperature": 0,
+            "max_tokens": self.answer_tokens,
+            "ignore_eos": True,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Had:
+    """Jobs that have ended, and tokens of prompts and answers of these and of those that run."""
+
+    jobs: int = 0
+    tokens: int = 0
+
+
+class Saturation:
+    """Keeps AHEAD jobs of each tenant waiting while the context lasts."""
+
+    def __init__(self, system: System, tenants: Sequence[Tenant]) -> None:
+        self._system = system
+        self._tenants = tenants
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(len(tenants))
+        self._feeding: list[Future[None]] = []
+        self._database = psycopg.connect(system.settings.database_url, autocommit=True)
+        self.least_waiting: dict[str, int] = {}
+        """The fewest jobs of each tenant that were seen waiting, after its first ones."""
+
+    def __enter__(self) -> Self:
+        pool = connect.database(self._system.settings, pool_size=1)
+        for tenant in self._tenants:
+            connect.tenants(pool).set(tenant.name, tenant.weight)
+            self._feeding.append(self._pool.submit(self._feed, tenant, self._system.key(tenant.name)))
+        pool.close()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        self._pool.shutdown()
+        self._database.close()
+
+    def full(self) -> bool:
+        """Whether everybody's first jobs wait. Raises what went wrong in sending them."""
+        self._check()
+        return len(self.least_waiting) == len(self._tenants)
+
+    def had(self) -> dict[str, Had]:
+        """By tenant. Raises what went wrong in sending jobs."""
+        self._check()
+        rows = self._database.execute(_HAD).fetchall()
+        return {tenant.name: Had() for tenant in self._tenants} | {name: Had(*counts) for name, *counts in rows}
+
+    def _check(self) -> None:
+        for feeding in self._feeding:
+            if feeding.done():
+                feeding.result()
+
+    def _feed(self, tenant: Tenant, key: str) -> None:
+        sent = 0
+        head = {"authorization": f"Bearer {key}"}
+        with (
+            psycopg.connect(self._system.settings.database_url, autocommit=True) as database,
+            httpx2.Client(base_url=self._system.url, headers=head, timeout=60) as client,
+        ):
+            while not self._stop.is_set():
+                (waiting,) = database.execute(_WAITING, [tenant.name]).fetchone() or (0,)
+                if sent:
+                    self.least_waiting[tenant.name] = min(waiting, self.least_waiting.get(tenant.name, AHEAD))
+                for _ in range(AHEAD - waiting):
+                    client.post("/v1/jobs", json=tenant.body(sent)).raise_for_status()
+                    sent += 1
+                self._stop.wait(_LOOK_S)
