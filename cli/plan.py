@@ -66,7 +66,7 @@ def _workers(options: Options, base: Mapping[str, str]) -> list[Program]:
     gpus = _gpus(base)
     made: list[Program] = []
     for model in options.models:
-        on_gpu = ModelSettings.load(model).device.startswith("cuda")
+        on_gpu = ModelSettings.load(model, device=settings.device).device.startswith("cuda")
         for number in range(options.workers):
             told = {"VLMQ_WORKER_MODEL": model}
             if on_gpu and gpus and not settings.gpu:

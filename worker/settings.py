@@ -41,6 +41,11 @@ class WorkerSettings(FileSettings):
         description="Backend of the engine, instead of the model file's own.",
     )
     engines: str = Field(default="", description="Folder of built engines, instead of the model file's own.")
+    device: str = Field(
+        default="",
+        pattern="^(cpu|cuda(:[0-9]+)?|)$",
+        description="Where the engine computes, instead of the model file's own: cpu, cuda or cuda:<n>.",
+    )
     gpu: str = Field(default="", description="CUDA_VISIBLE_DEVICES of the engine process; empty: as inherited.")
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="What is logged.")
 
@@ -189,9 +194,11 @@ class ModelSettings(BaseModel):
         return self
 
     @classmethod
-    def load(cls, name: str, path: str = "", conf: Path = CONF, engine: str = "", engines: str = "") -> Self:
+    def load(
+        cls, name: str, path: str = "", conf: Path = CONF, engine: str = "", engines: str = "", device: str = ""
+    ) -> Self:
         """The file's settings; `path` replaces the checkpoint folder, `engine` the backend, `engines` the folder of
-        built engines. Raises SettingsError naming file, key, value."""
+        built engines, `device` where it computes. Raises SettingsError naming file, key, value."""
         file = conf / "models" / f"{name}.toml"
         if Path(name).name != name or not file.is_file():
             known = ", ".join(sorted(p.stem for p in (conf / "models").glob("*.toml")))
@@ -200,7 +207,7 @@ class ModelSettings(BaseModel):
             table = tomllib.loads(file.read_text(encoding="utf-8"))
         except tomllib.TOMLDecodeError as exc:
             raise SettingsError(f"conf/models/{file.name}: {exc}") from exc
-        told = {"path": path, "engine": engine}
+        told = {"path": path, "engine": engine, "device": device}
         values = {**table, "name": name} | {key: value for key, value in told.items() if value}
         built = values.get("tensorrt_llm", {})
         if engines and isinstance(built, dict):
@@ -214,7 +221,7 @@ class ModelSettings(BaseModel):
     @classmethod
     def of(cls, worker: WorkerSettings) -> Self:
         """What this worker serves. Raises SettingsError."""
-        return cls.load(worker.model, worker.path, engine=worker.engine, engines=worker.engines)
+        return cls.load(worker.model, worker.path, engine=worker.engine, engines=worker.engines, device=worker.device)
 
     @classmethod
     def _checked(cls, file: str, values: dict[str, Any]) -> Self:

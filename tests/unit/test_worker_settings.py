@@ -84,6 +84,19 @@ def test_engine_command_pins_the_gpu_and_says_everything(conf):
     assert command.arguments[command.arguments.index("--device") + 1] == "cuda"
 
 
+def test_the_environment_says_where_the_engine_computes_instead_of_the_model_file(monkeypatch):
+    monkeypatch.setenv("VLMQ_WORKER_DEVICE", "cuda:1")
+    settings = load(WorkerSettings)
+    arguments = EngineCommand.of(settings, ModelSettings.of(settings)).arguments
+    assert arguments[arguments.index("--device") + 1] == "cuda:1"
+
+
+def test_a_device_that_is_none_is_refused_by_key_and_value(monkeypatch):
+    monkeypatch.setenv("VLMQ_WORKER_DEVICE", "tpu")
+    with pytest.raises(SettingsError, match=r"VLMQ_WORKER_DEVICE.*tpu"):
+        load(WorkerSettings)
+
+
 def test_engine_command_says_how_many_bits(conf):
     write(conf, 'path = "/models/m"\nquantization = "int8"\n')
     arguments = EngineCommand.of(load(WorkerSettings), ModelSettings.load("m", conf=conf)).arguments
