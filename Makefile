@@ -4,7 +4,7 @@
 #   TORCH      what to install as torch, when another build than the default index's is wanted
 #   PIP_FLAGS  more words for pip, such as an index of your own
 #   MODEL      what `make up` serves, instead of the models of conf/server.toml; PORT: where
-#   SEED       of the load and the faults of `make chaos`
+#   SEED       of the load and the faults of `make chaos`, soak and mutants
 #   ARGS       more words for pytest, for bench, for vlmq up and for vlmq demo
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -25,7 +25,7 @@ TINY := var/models/vlmq-tiny/config.json
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model demo up down status test unit contract integration acceptance clients check format gpu chaos bench docs clean
+.PHONY: help setup model demo up down status test unit contract integration acceptance clients check format gpu chaos soak overload mutants bench docs clean
 
 help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,13 @@ gpu: $(STAMP) ## build the demo model's vision engine on this GPU, compare it wi
 
 chaos: $(STAMP) ## kill, cut and starve the parts of a running system under load, and audit it (SEED=n)
 	$(BIN)/python -m tests.chaos --seed $(SEED) $(ARGS)
+
+soak overload mutants: $(STAMP)
+	$(BIN)/python -m tests.chaos.$@ --seed $(SEED) $(ARGS)
+
+soak: ## 20,000 short jobs with a fault now and then: nothing grows, nothing is lost
+overload: ## ten times as many jobs as one worker can do, for five minutes, then the drain
+mutants: ## take one promise at a time out of a copy of the code: `make chaos` must notice
 
 bench: $(TINY) ## measure engine and path against transformers, side by side
 	$(BIN)/python -m bench $(ARGS)

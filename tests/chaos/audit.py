@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import httpx2
 import redis
 
 from jobs.queue import queue_name
@@ -18,6 +17,8 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.receiver import Delivery
 from tests.chaos.requests import Answer
 
+BUSY = ("running", "waiting")
+"""Of an engine's statistics: generations."""
 MEMORY_SLACK = 0.10
 MEMORY_GRAIN = 12 << 20
 """A process may also grow by this much: an allocator's arena or two."""
@@ -36,7 +37,7 @@ def audit(
         *jobs(ledger, seen, answers),
         *webhooks(ledger, deliveries),
         *leftovers(cluster, ledger),
-        *engines(cluster),
+        *engines(cluster, ledger),
     ]
 
 
@@ -135,13 +136,15 @@ def leftovers(cluster: Cluster, ledger: Ledger) -> list[str]:
     return findings
 
 
-def engines(cluster: Cluster) -> list[str]:
-    """No engine generates for anybody."""
+def engines(cluster: Cluster, ledger: Ledger) -> list[str]:
+    """No engine generates for anybody, as their workers' heartbeats tell."""
 
     def busy() -> list[str]:
-        metrics = httpx2.get(f"{cluster.urls[0]}/metrics", timeout=10).text
-        lines = [line for line in metrics.splitlines() if line.startswith("vlmq_engine_running")]
-        return [line for line in lines if float(line.rsplit(" ", 1)[1]) > 0]
+        rows = ledger.patiently(
+            "SELECT id, stats FROM workers WHERE heartbeat_at > now() - make_interval(secs => %s)",
+            cluster.settings.lease_s,
+        )
+        return [f"{row['id']} {key} {row['stats'][key]}" for row in rows for key in BUSY if row["stats"].get(key)]
 
     return [f"an engine still works: {line}" for line in _until_empty(busy, 15)]
 

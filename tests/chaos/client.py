@@ -47,11 +47,15 @@ class Client:
     def __init__(self, urls: list[str], dice: random.Random, stop: Callable[[], bool]) -> None:
         self._urls = urls
         self._dice = dice
-        self._stop = stop
+        self.stopped = stop
         self._http = httpx2.Client(timeout=httpx2.Timeout(30, connect=3))
 
     def close(self) -> None:
         self._http.close()
+
+    def key(self) -> str:
+        """A new idempotency key, the same in each run of a seed."""
+        return f"{self._dice.getrandbits(128):032x}"
 
     def pause(self, longest_s: float = 0.5) -> None:
         time.sleep(self._dice.uniform(0.02, longest_s))
@@ -62,7 +66,7 @@ class Client:
         headers = {"idempotency-key": key} if key else {}
         if body is not None:
             more |= {"json": body}
-        while time.monotonic() < end and not self._stop():
+        while time.monotonic() < end and not self.stopped():
             try:
                 answer = self._http.request(method, self._url() + path, headers=headers, **more)
             except httpx2.TransportError:
@@ -80,7 +84,7 @@ class Client:
         takes. `resume` names the query parameter that says which was last."""
         events: list[Any] = []
         end = time.monotonic() + PATIENCE_S
-        while time.monotonic() < end and not self._stop():
+        while time.monotonic() < end and not self.stopped():
             query = f"?{resume}={events[-1][number]}" if events else ""
             joint = "&" if "?" in path else "?"
             try:

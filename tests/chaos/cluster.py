@@ -21,15 +21,15 @@ from cli.services import Services
 from cli.valkey import SOCKET_NAME as VALKEY_SOCKET
 from jobs.schema import migrate
 from jobs.settings import ServiceSettings
-from tests.acceptance.system import Process, free_port
-from tests.chaos.clock import Clock
+from tests.acceptance.system import Process
+from tests.chaos.clock import Clock, clock
+from tests.chaos.disk import small_disk
+from tests.chaos.ports import Ports
 from tests.chaos.wire import Network, Wire
 from tests.fixtures.eventually import eventually
 
 MODEL = "vlmq-demo"
 ROOT = Path(__file__).resolve().parents[2]
-BLOB_MIB = 64
-"""Size of the file system that the blob store lies on, where one may be mounted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,11 @@ class Cluster:
     wires: tuple[Wire, ...]
     network: Network
     clock: Clock
-    tmpfs: bool
+    ports: Ports
+    no_disk: str
+    """Why the blob store is no disk that can be filled; empty when it is one."""
+    device: str = "cpu"
+    """Where the engines compute: cpu, cuda or cuda:<n>."""
     receiver: str = "127.0.0.1"
     """Host and port of the webhook receiver."""
     parts: dict[str, Part] = field(default_factory=dict)
@@ -87,7 +91,7 @@ class Cluster:
             popen = subprocess.Popen(
                 [sys.executable, "-m", *part.module],
                 cwd=self.root,
-                env=os.environ | {"PYTHONPATH": str(self.root)} | dict(part.environment),
+                env=os.environ | self._found_first() | dict(part.environment),
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -96,6 +100,11 @@ class Cluster:
         if wait:
             eventually(f"{name} is ready", lambda: self.ready(name))
         return process
+
+    def _found_first(self) -> dict[str, str]:
+        """The tree under test before whatever this process was told to find its packages in."""
+        others = os.environ.get("PYTHONPATH")
+        return {"PYTHONPATH": f"{self.root}{os.pathsep}{others}" if others else str(self.root)}
 
     def start_all(self) -> None:
         for name in self.parts:
@@ -119,6 +128,15 @@ class Cluster:
             for each in (process, *process.children(recursive=True)):
                 each.send_signal(number)
 
+    @contextlib.contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Stands still, and goes on whatever happens meanwhile."""
+        self.signal(name, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(name, signal.SIGCONT)
+
     def engine(self, name: str) -> psutil.Process | None:
         """The engine process of a worker, unless it is just being replaced."""
         with contextlib.suppress(StopIteration, psutil.NoSuchProcess):
@@ -136,6 +154,8 @@ class Cluster:
         return sizes
 
     def stop(self) -> None:
+        for wire in self.wires:
+            self.network.heal(wire)
         for name, process in self.running.items():
             if process.popen.poll() is None:
                 self.signal(name, signal.SIGCONT)
@@ -150,15 +170,18 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, times: Times, root: Path = ROOT, receiver_port: int = 0) -> Iterator[Cluster]:
-    """Everything is set up, nothing of ours runs yet."""
-    network = Network()
+def cluster(
+    folder: Path, times: Times, root: Path = ROOT, receiver_port: int = 0, device: str = "cpu"
+) -> Iterator[Cluster]:
+    """Everything is set up, nothing of ours runs yet. Nothing is shared with another cluster on the machine."""
     with (
         # Outside pytest's folder, which other users may not enter: PostgreSQL is one of them.
         tempfile.TemporaryDirectory(prefix="vlmq-chaos-") as home,
-        _clock(Path(home)) as clock,
+        clock(Path(home)) as wall,
         Services(Path(home)) as services,
-        _blob_store(folder / "blobs") as tmpfs,
+        small_disk(folder / "blobs") as no_disk,
+        contextlib.closing(Network()) as network,
+        contextlib.closing(Ports()) as ports,
     ):
         migrate(services.database_url)
         wires = (
@@ -175,15 +198,13 @@ def cluster(folder: Path, times: Times, root: Path = ROOT, receiver_port: int = 
             stream_ttl_s=times.stream_ttl_s,
             max_attempts=times.max_attempts,
         )
-        it = Cluster(
-            services, settings, folder, times, root, wires, network, clock, tmpfs, f"127.0.0.1:{receiver_port}"
-        )
+        receiver = f"127.0.0.1:{receiver_port}"
+        it = Cluster(services, settings, folder, times, root, wires, network, wall, ports, no_disk, device, receiver)
         it.parts = parts_of(it)
         try:
             yield it
         finally:
             it.stop()
-            network.close()
 
 
 def parts_of(cluster: Cluster) -> dict[str, Part]:
@@ -191,7 +212,7 @@ def parts_of(cluster: Cluster) -> dict[str, Part]:
     made: list[Part] = []
     for host in ("a", "b"):
         here = _environment(cluster, host)
-        port = free_port()
+        port = cluster.ports.reserve()
         api = here | {"VLMQ_API_PORT": str(port), "VLMQ_API_KEEPALIVE_S": "2"}
         made += [
             Part(f"api-{host}", ("api",), api, "Application startup complete", port),
@@ -217,6 +238,7 @@ def _environment(cluster: Cluster, host: str) -> dict[str, str]:
         "VLMQ_MAX_ATTEMPTS": str(times.max_attempts),
         "VLMQ_STREAM_TTL_S": str(times.stream_ttl_s),
         "VLMQ_WORKER_MODEL": MODEL,
+        "VLMQ_WORKER_DEVICE": cluster.device,
         "VLMQ_WORKER_GRACE_S": "1",
         "VLMQ_WORKER_ENGINE_SILENCE_S": str(times.engine_silence_s),
         "VLMQ_WEBHOOKS_ALLOWED_HOSTS": cluster.receiver,
@@ -228,32 +250,3 @@ def _environment(cluster: Cluster, host: str) -> dict[str, str]:
         "VLMQ_MAINTENANCE_CLEAN_S": str(times.clean_s),
         "OMP_NUM_THREADS": "1",
     }
-
-
-@contextlib.contextmanager
-def _clock(home: Path) -> Iterator[Clock]:
-    """Of everything that is started meanwhile, our own children's children included."""
-    home.chmod(0o711)
-    clock = Clock(home)
-    before = dict(os.environ)
-    os.environ.update(clock.environment)
-    try:
-        yield clock
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-@contextlib.contextmanager
-def _blob_store(folder: Path) -> Iterator[bool]:
-    """A small file system of its own, so that it can be filled; a plain folder where mounting is not allowed. Whether
-    it is one."""
-    folder.mkdir(parents=True)
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={BLOB_MIB}m", "vlmq-chaos", str(folder)], capture_output=True, check=False
-    )
-    try:
-        yield made.returncode == 0
-    finally:
-        if made.returncode == 0:
-            subprocess.run(["umount", "-l", str(folder)], check=False)

@@ -4,7 +4,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tests.chaos.client import Client, GaveUp, Seen
 from tests.chaos.operations import OPERATIONS, Refused, Turn
@@ -33,7 +33,7 @@ def turns(seed: int, count: int, requests: Sequence[Request], hook: str, kinds: 
 
 
 class Load:
-    """Runs while the context lasts; `finish` waits for what is under way."""
+    """Runs from `start`; `finish` waits for what is under way, `abandon` does not."""
 
     def __init__(self, urls: list[str], plan: Sequence[Turn], clients: int) -> None:
         self.seen: list[Seen] = []
@@ -45,7 +45,7 @@ class Load:
             self._plan.put(turn)
         self._closing = threading.Event()
         self._abandon = threading.Event()
-        self._threads = [threading.Thread(target=self._work, name=f"client-{k}") for k in range(clients)]
+        self._threads = [threading.Thread(target=self._work, name=f"client-{k}", daemon=True) for k in range(clients)]
 
     def start(self) -> None:
         for thread in self._threads:
@@ -61,9 +61,15 @@ class Load:
         end = time.monotonic() + within_s
         for thread in self._threads:
             thread.join(max(0.1, end - time.monotonic()))
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Nobody waits any longer. Harmless when nothing is under way."""
+        self._closing.set()
         self._abandon.set()
         for thread in self._threads:
-            thread.join(60)
+            if thread.ident is not None:
+                thread.join(60)
 
     def _work(self) -> None:
         while not self._closing.is_set():
@@ -86,6 +92,3 @@ class Load:
             self.faults.append(f"{turn.name}: {type(exc).__name__}: {exc}")
         finally:
             client.close()
-
-
-Stop = Callable[[], bool]

@@ -5,14 +5,14 @@ A mutant is one piece of source text replaced by another; it must be there exact
 fits is noticed.
 """
 
-import argparse
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos.cluster import ROOT
+from tests.chaos.entry import Report, options, reported
 from tests.chaos.run import Plan, run
 
 PACKAGES = ("api", "cli", "jobs", "migrations", "worker", "conf")
@@ -20,7 +20,7 @@ PACKAGES = ("api", "cli", "jobs", "migrations", "worker", "conf")
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`faults` and `kinds`: what brings the missing promise to light."""
+    """`faults` and `kinds`: what brings the missing promise to light; `named_by`: what a finding must say of it."""
 
     name: str
     file: str
@@ -28,6 +28,7 @@ class Mutant:
     mutated: str
     faults: tuple[str, ...]
     kinds: tuple[str, ...]
+    named_by: str
     times: int = 1
 
 
@@ -39,6 +40,7 @@ MUTANTS = (
         "WHERE id = :id AND CAST(:attempt AS int) > 0 FOR UPDATE",
         ("worker frozen beyond its lease",),
         ("follow", "poll"),
+        "wrote to",
         2,
     ),
     Mutant(
@@ -48,6 +50,7 @@ MUTANTS = (
         "len(self._store.workers(1.0)) or self._store.heartbeat(",
         ("API frozen", "API frozen"),
         ("follow", "poll"),
+        "was lost",
     ),
     Mutant(
         "no outbox",
@@ -56,6 +59,7 @@ MUTANTS = (
         "), {_CLOSED}, ",
         ("deliverer killed",),
         ("webhook",),
+        "its webhook never came",
     ),
     Mutant(
         "no bell rung again",
@@ -64,6 +68,7 @@ MUTANTS = (
         "",
         ("Redis restarted empty",),
         ("follow", "poll"),
+        "is queued after everything",
         3,
     ),
     Mutant(
@@ -73,6 +78,7 @@ MUTANTS = (
         "if connection.execute(_CLAIM, values).one_or_none() is None and not key:\n",
         ("API frozen",),
         ("twice",),
+        "idempotency key made the jobs",
     ),
 )
 
@@ -92,24 +98,44 @@ def plant(mutant: Mutant, folder: Path) -> Path:
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--only", help="part of a mutant's name")
-    options.add_argument("--seed", type=int, default=1)
-    asked = options.parse_args()
-    survived = []
-    for mutant in (m for m in MUTANTS if asked.only is None or asked.only in m.name):
-        with tempfile.TemporaryDirectory(prefix="vlmq-mutant-") as root, tempfile.TemporaryDirectory() as logs:
-            plan = Plan(asked.seed, faults=mutant.times * len(mutant.faults), clients=6, lease_s=4.0, peace_s=40.0)
-            tree = plant(mutant, Path(root))
-            Path(root).chmod(0o755)
-            result = run(
-                replace(plan, only=mutant.faults, kinds=mutant.kinds, root=tree), Path(logs), lambda line: None
-            )
-        found = result.findings[0][:200] if result.findings else "NOTHING"
-        print(f"{mutant.name}: found {len(result.findings)}: {found}", flush=True)
-        if not result.findings:
-            survived.append(mutant.name)
-    return 1 if survived else 0
+    parser = options(__doc__)
+    parser.add_argument("--only", default="", help="part of a mutant's name")
+    asked = parser.parse_args()
+    chosen = [mutant for mutant in MUTANTS if asked.only in mutant.name]
+    if not chosen:
+        parser.error(f"--only {asked.only!r}: no such mutant; there are: {', '.join(m.name for m in MUTANTS)}")
+    report = Report("mutants")
+    with reported(report, asked) as folder:
+        for mutant in chosen:
+            found = hunt(mutant, asked.seed, folder, asked.device)
+            report.values.setdefault("mutants", {})[mutant.name] = found
+            print(f"{mutant.name} -> {len(found)} findings: {found[0][:300] if found else 'NOTHING'}", flush=True)
+            if not any(mutant.named_by in finding for finding in found):
+                report.findings.append(f"{mutant.name}: no finding says {mutant.named_by!r}")
+    return 1 if report.findings else 0
+
+
+def hunt(mutant: Mutant, seed: int, folder: Path, device: str) -> list[str]:
+    """What the harness finds wrong with it; what names the cause first."""
+    logs = folder / mutant.name.replace(" ", "-")
+    logs.mkdir()
+    with tempfile.TemporaryDirectory(prefix="vlmq-mutant-") as root:
+        tree = plant(mutant, Path(root))
+        tree.chmod(0o755)
+        plan = Plan(
+            seed,
+            faults=mutant.times * len(mutant.faults),
+            clients=6,
+            lease_s=4.0,
+            only=mutant.faults,
+            kinds=mutant.kinds,
+            root=tree,
+            peace_s=40.0,
+            device=device,
+        )
+        with (logs / "run.log").open("w") as log:
+            findings = run(plan, logs, lambda line: print(line, file=log, flush=True)).findings
+    return sorted(findings, key=lambda finding: mutant.named_by not in finding)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import json
 import random
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +46,7 @@ Operation = Callable[[Client, Turn, random.Random], Seen]
 def chat(client: Client, turn: Turn, dice: random.Random) -> Seen:
     """Waits for the whole answer."""
     seen = turn.seen()
-    answer = client.call(seen, "POST", "/v1/chat/completions", turn.body(), key=_key())
+    answer = client.call(seen, "POST", "/v1/chat/completions", turn.body(), key=client.key())
     if answer.status_code != 200:
         seen.complain(f"answered {answer.status_code}: {answer.text[:300]}")
         return seen
@@ -59,7 +58,7 @@ def chat(client: Client, turn: Turn, dice: random.Random) -> Seen:
 
 def chat_stream(client: Client, turn: Turn, dice: random.Random) -> Seen:
     """A stream that breaks off is asked for again with the same key, and comes again from its beginning."""
-    seen, key = turn.seen(), _key()
+    seen, key = turn.seen(), client.key()
     while True:
         text, ended = "", False
         try:
@@ -83,9 +82,8 @@ def chat_stream(client: Client, turn: Turn, dice: random.Random) -> Seen:
             return seen
         seen.partial_texts.append(text)
         seen.retries += 1
-        if seen.retries > 300:
-            seen.complain("the stream never came to its end")
-            return seen
+        if seen.retries > 300 or client.stopped():
+            raise GaveUp(f"/v1/chat/completions: the stream never came to its end; last: {text[-100:]!r}")
         client.pause()
 
 
@@ -112,7 +110,7 @@ def background(client: Client, turn: Turn, dice: random.Random) -> Seen:
     """A response in the background, its stream read over several connections."""
     seen = turn.seen()
     body = {**turn.request.response(), "background": True, "metadata": {"operation": turn.name}}
-    answer = client.call(seen, "POST", "/v1/responses", body, key=_key())
+    answer = client.call(seen, "POST", "/v1/responses", body, key=client.key())
     if answer.status_code != 200:
         seen.complain(f"answered {answer.status_code}: {answer.text[:300]}")
         return seen
@@ -161,7 +159,7 @@ def deadline(client: Client, turn: Turn, dice: random.Random) -> Seen:
 
 def twice(client: Client, turn: Turn, dice: random.Random) -> Seen:
     """The same key from two threads at once, as an impatient proxy sends it: one job."""
-    seen, key, ids = turn.seen(), _key(), []
+    seen, key, ids = turn.seen(), client.key(), []
 
     def submit() -> None:
         ids.append(_submit(client, seen, turn.body(), key))
@@ -193,9 +191,9 @@ def batch(client: Client, turn: Turn, dice: random.Random) -> Seen:
     line = {"method": "POST", "url": "/v1/chat/completions", "body": turn.request.chat()}
     content = "\n".join(json.dumps({"custom_id": f"line-{k}", **line}) for k in range(lines))
     form = {"files": {"file": ("batch.jsonl", content.encode())}, "data": {"purpose": "batch"}}
-    file_id = _made(seen, client.call(seen, "POST", "/v1/files", key=_key(), **form))
+    file_id = _made(seen, client.call(seen, "POST", "/v1/files", key=client.key(), **form))
     body = {"input_file_id": file_id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-    batch_id = _made(seen, client.call(seen, "POST", "/v1/batches", body, key=_key()))
+    batch_id = _made(seen, client.call(seen, "POST", "/v1/batches", body, key=client.key()))
     end = time.monotonic() + PATIENCE_S
     while (made := client.call(seen, "GET", f"/v1/batches/{batch_id}").json())["status"] not in BATCH_ENDED:
         if time.monotonic() > end:
@@ -233,12 +231,8 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
-def _key() -> str:
-    return uuid.uuid4().hex
-
-
 def _submit(client: Client, seen: Seen, body: dict[str, Any], key: str = "") -> str:
-    answer = client.call(seen, "POST", "/v1/jobs", body, key=key or _key())
+    answer = client.call(seen, "POST", "/v1/jobs", body, key=key or client.key())
     if answer.status_code != 201:
         seen.complain(f"submit answered {answer.status_code}: {answer.text[:300]}")
         raise Refused(answer.text)

@@ -3,22 +3,24 @@
 Prints memory and latency by tenths of the run, and ends with 1 when the audit finds something or either has grown.
 """
 
-import argparse
 import asyncio
 import random
 import sys
-import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 
 import httpx2
 
+from tests.chaos.audit import engines, leftovers
 from tests.chaos.cluster import MODEL, Cluster, Times, cluster
-from tests.chaos.faults import FAULTS, Stage
+from tests.chaos.entry import Report, options, reported
+from tests.chaos.faults import FAULTS
 from tests.chaos.ledger import Ledger
 from tests.chaos.overload import PARTS
+from tests.chaos.stage import Stage
 
 CLIENTS = 32
 TENTHS = 10
@@ -35,6 +37,12 @@ class Soak:
     latencies: list[float] = field(default_factory=list)
     memory: list[dict[str, int]] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    struck: list[str] = field(default_factory=list)
+    """The faults, one after another."""
+
+    def tenths(self) -> list[list[float]]:
+        """Latencies of each tenth of the run."""
+        return [self.latencies[k * self.jobs // TENTHS : (k + 1) * self.jobs // TENTHS] for k in range(TENTHS)]
 
 
 async def run(it: Cluster, soak: Soak, seed: int) -> None:
@@ -47,9 +55,9 @@ async def run(it: Cluster, soak: Soak, seed: int) -> None:
         group.create_task(_measure(it, soak))
 
 
-async def _client(it: Cluster, soak: Soak, numbers: "object", dice: random.Random) -> None:
+async def _client(it: Cluster, soak: Soak, numbers: Iterator[int], dice: random.Random) -> None:
     async with httpx2.AsyncClient(timeout=httpx2.Timeout(30, connect=3)) as client:
-        for number in numbers:  # type: ignore[attr-defined]
+        for number in numbers:
             began = time.monotonic()
             await _one(client, it.urls[0], soak, f"soak-{number}", dice)
             soak.latencies.append(time.monotonic() - began)
@@ -78,14 +86,16 @@ async def _one(client: httpx2.AsyncClient, url: str, soak: Soak, key: str, dice:
 
 
 async def _shocks(stage: Stage, soak: Soak, dice: random.Random) -> None:
-    """A fault each time so many jobs were done that it is `faults` of them."""
+    """So often that this share of the jobs is under way when one strikes."""
     every = max(1, round(1 / soak.faults)) * CLIENTS
-    struck = 0
     while soak.done < soak.jobs:
         await asyncio.sleep(0.2)
-        if soak.done >= (struck + 1) * every and soak.done < 0.95 * soak.jobs:
-            struck += 1
-            await asyncio.to_thread(FAULTS[dice.choice(SHOCKS)], stage, dice)
+        if soak.done >= (len(soak.struck) + 1) * every and soak.done < 0.95 * soak.jobs:
+            soak.struck.append(dice.choice(SHOCKS))
+            try:
+                await asyncio.to_thread(FAULTS[soak.struck[-1]], stage, dice)
+            except AssertionError as exc:
+                soak.complaints.append(f"{soak.struck[-1]}: {exc}")
 
 
 async def _measure(it: Cluster, soak: Soak) -> None:
@@ -113,23 +123,30 @@ def findings(soak: Soak, ledger: Ledger) -> list[str]:
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--jobs", type=int, default=20_000)
-    options.add_argument("--faults", type=float, default=0.02, help="of the rounds of all clients that meet one")
-    options.add_argument("--seed", type=int, default=1)
-    asked = options.parse_args()
+    parser = options(__doc__)
+    parser.add_argument("--jobs", type=int, default=20_000)
+    parser.add_argument("--faults", type=float, default=0.02, help="share of the jobs that are under way at one")
+    asked = parser.parse_args()
     soak = Soak(asked.jobs, asked.faults)
-    with tempfile.TemporaryDirectory(prefix="vlmq-soak-") as folder, cluster(Path(folder), Times()) as it:
+    report = Report("soak")
+    with reported(report, asked) as folder, cluster(folder, Times(), device=asked.device) as it:
         it.parts = {name: it.parts[name] for name in PARTS}
         it.start_all()
         began = time.monotonic()
         asyncio.run(run(it, soak, asked.seed))
-        print(f"{soak.jobs} jobs in {time.monotonic() - began:.0f} s")
-        found = findings(soak, Ledger(it.settings.database_url))
-    for finding in found:
-        print(f"FOUND {finding}")
-    print("the audit is clean" if not found else f"{len(found)} findings")
-    return 1 if found else 0
+        took_s = time.monotonic() - began
+        print(f"{soak.jobs} jobs in {took_s:.0f} s, {len(soak.struck)} faults", flush=True)
+        ledger = Ledger(it.settings.database_url)
+        report.findings += [*findings(soak, ledger), *leftovers(it, ledger), *engines(it, ledger)]
+        report.values |= {
+            "jobs": soak.jobs,
+            "jobs_per_s": soak.jobs / took_s,
+            "faults": dict(Counter(soak.struck)),
+            "p50_ms": [1000 * median(part) for part in soak.tenths()],
+            "p99_ms": [1000 * quantiles(part, n=100)[98] for part in soak.tenths()],
+            "memory_mib": [{name: size >> 20 for name, size in sizes.items()} for sizes in soak.memory],
+        }
+    return 1 if report.findings else 0
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Knows no protocol. Bytes of a cut direction wait, as TCP's do, and arrive after 
 import asyncio
 import contextlib
 import threading
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -39,6 +40,16 @@ class Network:
 
     def heal(self, wire: "Wire") -> None:
         self._loop.call_soon_threadsafe(wire.heal)
+
+    @contextlib.contextmanager
+    def broken(self, wires: "Sequence[Wire]", direction: Direction) -> Iterator[None]:
+        for wire in wires:
+            self.cut(wire, direction)
+        try:
+            yield
+        finally:
+            for wire in wires:
+                self.heal(wire)
 
     def close(self) -> None:
         async def close() -> None:

@@ -1,0 +1,158 @@
+"""Faults of the installation's own processes: killed, frozen, terminated, hung."""
+
+import contextlib
+import random
+import signal
+import time
+from typing import Any
+
+import psutil
+
+from tests.chaos.stage import CANARY_S, Stage, since
+from tests.fixtures.eventually import eventually
+
+RENEWED_WITHIN_S = 3.0
+"""More than two turns of a maintenance process."""
+
+
+def kill_api(stage: Stage, dice: random.Random) -> float | None:
+    return _dies_and_comes_back(stage, stage.some("api", dice), dice)
+
+
+def kill_maintenance(stage: Stage, dice: random.Random) -> float | None:
+    return _dies_and_comes_back(stage, stage.some("maintenance", dice), dice)
+
+
+def kill_batches(stage: Stage, dice: random.Random) -> float | None:
+    return _dies_and_comes_back(stage, stage.some("batches", dice), dice)
+
+
+def kill_deliveries(stage: Stage, dice: random.Random) -> float | None:
+    return _dies_and_comes_back(stage, stage.some("deliveries", dice), dice)
+
+
+def _dies_and_comes_back(stage: Stage, name: str, dice: random.Random) -> None:
+    stage.cluster.kill(name)
+    time.sleep(dice.uniform(0, 2))
+    stage.cluster.start(name)
+
+
+def kill_worker(stage: Stage, dice: random.Random) -> float | None:
+    """Until every job that it ran goes on elsewhere or has ended."""
+    name = stage.some("worker", dice)
+    pickup = stage.held_by(name)
+    began = time.monotonic()
+    stage.cluster.kill(name)
+    stage.cluster.start(name, wait=False)
+    eventually(f"the jobs of {name} go on", pickup.done, CANARY_S)
+    recovered = since(began)
+    eventually(f"{name} is ready", lambda: stage.cluster.ready(name))
+    return recovered if pickup.held else None
+
+
+def kill_engine(stage: Stage, dice: random.Random) -> float | None:
+    return _engine_gets(stage, dice, signal.SIGKILL)
+
+
+def abort_engine(stage: Stage, dice: random.Random) -> float | None:
+    """As a failed assertion in a library does."""
+    return _engine_gets(stage, dice, signal.SIGABRT)
+
+
+def hang_engine(stage: Stage, dice: random.Random) -> float | None:
+    """It stands still for ever: the watchdog must notice."""
+    return _engine_gets(stage, dice, signal.SIGSTOP)
+
+
+def _engine_gets(stage: Stage, dice: random.Random, number: signal.Signals) -> float | None:
+    name = stage.some("worker", dice)
+    engine = stage.cluster.engine(name)
+    if engine is None:
+        return None
+    pickup = stage.held_by(name)
+    began = time.monotonic()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        engine.send_signal(number)
+    eventually(f"the jobs of {name} go on", pickup.done, CANARY_S)
+    recovered = since(began)
+    eventually(f"{name} has another engine", lambda: _another_engine(stage, name, engine.pid), CANARY_S)
+    return recovered if pickup.held else None
+
+
+def _another_engine(stage: Stage, name: str, pid: int) -> bool:
+    engine = stage.cluster.engine(name)
+    return engine is not None and engine.pid != pid
+
+
+def engine_start_s(stage: Stage, name: str) -> float:
+    """How long the engine process of a worker takes from its start until it serves, measured while nothing else
+    happens: its first one is killed."""
+    serving = stage.cluster.running[name].output().count("engine serves")
+    engine = stage.cluster.engine(name)
+    assert engine is not None, f"{name} has no engine"
+    engine.kill()
+    eventually(f"{name} has another engine", lambda: _another_engine(stage, name, engine.pid), CANARY_S)
+    began = time.monotonic()
+    eventually(
+        f"the engine of {name} serves",
+        lambda: stage.cluster.running[name].output().count("engine serves") > serving,
+        CANARY_S,
+    )
+    return since(began)
+
+
+def drain_worker(stage: Stage, dice: random.Random) -> float | None:
+    """SIGTERM in the middle of its work: it leaves in good order, another takes over."""
+    name = stage.some("worker", dice)
+    pickup = stage.held_by(name)
+    began = time.monotonic()
+    code = stage.cluster.running[name].terminate(60)
+    assert code == 0, f"{name} left with {code}"
+    stage.cluster.start(name, wait=False)
+    eventually(f"the jobs of {name} go on", pickup.done, CANARY_S)
+    recovered = since(began)
+    eventually(f"{name} is ready", lambda: stage.cluster.ready(name))
+    return recovered if pickup.held else None
+
+
+def zombie_worker(stage: Stage, dice: random.Random) -> float | None:
+    """Frozen for longer than its lease, then awake again in the belief that its jobs are its own."""
+    name = stage.some("worker", dice)
+    pickup = stage.held_by(name)
+    began = time.monotonic()
+    with stage.cluster.frozen(name):
+        eventually(f"the jobs of {name} go on", pickup.done, CANARY_S)
+        recovered = since(began)
+        time.sleep(max(0.0, stage.cluster.times.lease_s + 1 - since(began)))
+    return recovered if pickup.held else None
+
+
+def freeze_api(stage: Stage, dice: random.Random) -> float | None:
+    with stage.cluster.frozen(stage.some("api", dice)):
+        time.sleep(dice.uniform(2, 6))
+    return None
+
+
+def freeze_maintenance(stage: Stage, dice: random.Random) -> float | None:
+    """Whoever leads stands still, and with it the sweeping: the other must take over."""
+    for name in [name for name in stage.cluster.parts if name.startswith("maintenance")]:
+        began = time.monotonic()
+        with stage.cluster.frozen(name):
+            first = _lead(stage)
+            time.sleep(RENEWED_WITHIN_S)
+            now = _lead(stage)
+            if now["holder"] == first["holder"] and now["renewed_at"] > first["renewed_at"]:
+                continue  # the lead is renewed: it was the other's
+            _until_another_leads(stage, first["holder"])
+            return since(began)
+    raise AssertionError("the lead is renewed whichever maintenance process stands still")
+
+
+def _until_another_leads(stage: Stage, holder: str) -> None:
+    eventually("the other leads", lambda: _lead(stage)["holder"] != holder, CANARY_S)
+
+
+def _lead(stage: Stage) -> dict[str, Any]:
+    rows = stage.ledger.patiently("SELECT holder, renewed_at FROM leaders WHERE name = 'maintenance'")
+    assert rows, "nobody has ever led"
+    return rows[0]
