@@ -36,7 +36,7 @@ _DUE = f"""
     busy AS (
         SELECT target FROM webhook_deliveries WHERE {_LEASED} GROUP BY target HAVING count(*) >= :per_target
     ), due AS (
-        SELECT delivery.id
+        SELECT delivery.id, delivery.target
         FROM webhook_deliveries AS delivery LEFT JOIN webhook_endpoints AS endpoint ON endpoint.id = endpoint_id
         WHERE delivery.state = 'pending' AND delivery.next_at <= now()
           AND (delivery.leased_until IS NULL OR NOT ({_LEASED}))
@@ -44,21 +44,26 @@ _DUE = f"""
           AND NOT EXISTS (SELECT FROM busy WHERE busy.target = delivery.target)
         ORDER BY delivery.next_at"""
 
+# How many tries are under way is asked twice: as it was when the statement began, to choose; and behind the target's
+# lock, so that claims of the same moment count each other. The lock ends with the claim and is never held while a
+# receiver is asked. Nor is the disk waited for: a claim that is lost with the server is a lost try. See docs/adr/0019.
 _CLAIM = text(f"""
     WITH {_DUE} LIMIT 1 FOR UPDATE OF delivery SKIP LOCKED
     ), taken AS (
         UPDATE webhook_deliveries AS delivery
-        SET attempt = delivery.attempt + 1, leased_until = now() + make_interval(secs => :lease_s)
-        FROM due WHERE delivery.id = due.id
+        SET attempt = delivery.attempt + 1, leased_until = clock_timestamp() + make_interval(secs => :lease_s)
+        FROM due
+        WHERE delivery.id = due.id
+          AND webhook_tries_under_way(due.target, make_interval(secs => :lease_s)) < :per_target
         RETURNING delivery.*
     ), opened AS (
         INSERT INTO webhook_attempts (delivery_id, number) SELECT id, attempt FROM taken
     )
-    SELECT taken.*, endpoint.url AS endpoint_url,
+    SELECT set_config('synchronous_commit', 'off', true), taken.*, endpoint.url AS endpoint_url,
            coalesce(taken.secret, endpoint.secret, own.secret) AS signing_secret,
            CASE WHEN endpoint.old_secret_until > now() THEN endpoint.old_secret
                 WHEN taken.secret IS NULL AND own.old_secret_until > now() THEN own.old_secret END AS old_secret
-    FROM taken
+    FROM due LEFT JOIN taken ON true
     LEFT JOIN webhook_endpoints AS endpoint ON endpoint.id = taken.endpoint_id
     LEFT JOIN webhook_secrets AS own ON own.tenant = taken.tenant AND taken.endpoint_id IS NULL""")
 
@@ -76,12 +81,14 @@ class PostgresErrands:
 
     def claim(self) -> Errand | None:
         """The delivery that is due longest, whose receiver is not busy; None when there is none. Two callers never
-        get the same one. Raises StoreUnavailable; a claim whose answer is lost is a lost try."""
+        get the same one, and never more than `per_target` are under way to one target. Raises StoreUnavailable; a
+        claim whose answer is lost is a lost try."""
         values = {"per_target": self._per_target, "lease_s": self._lease_s}
-        row = self._database.statement(lambda on: on.execute(_CLAIM, values).one_or_none())
-        if row is None:
-            return None
-        return Errand(row.id, row.attempt, row.endpoint_url or row.url, self._keys(row), event_of(row))
+        while (row := self._database.statement(lambda on: on.execute(_CLAIM, values).one_or_none())) is not None:
+            if row.id is not None:
+                return Errand(row.id, row.attempt, row.endpoint_url or row.url, self._keys(row), event_of(row))
+            # Others have made its receiver busy meanwhile: the next look sees that.
+        return None
 
     def waiting(self, limit: int) -> list[str]:
         """Up to `limit` ids of what could be claimed now. Raises StoreUnavailable."""
