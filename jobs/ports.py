@@ -218,6 +218,11 @@ class JobStore(Protocol):
         """The same for all that ended longer ago, except those whose batch has not ended. Returns their ids."""
         ...
 
+    def forget_idle_shares(self, idle_s: float, limit: int = 500) -> int:
+        """Forgets what tenants have had of lanes in which nothing of theirs has waited for so long: there they begin as
+        new ones do. Returns how many that were."""
+        ...
+
     def orphan_blobs(self, digests: Sequence[str]) -> frozenset[str]:
         """Of these digests, those that no job, no file and no living batch refers to."""
         ...

@@ -158,6 +158,8 @@ queue_shares = Table(
     Column("priority", SmallInteger, primary_key=True, autoincrement=False),
     Column("tenant", Text, primary_key=True),
     Column("virtual", Double, nullable=False, server_default="0"),
+    # When something of the tenant's came to wait where nothing did, or was last found waiting.
+    Column("used_at", INSTANT, nullable=False, server_default=func.now()),
 )
 
 leaders = Table(

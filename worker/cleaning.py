@@ -1,4 +1,4 @@
-"""Removes what is kept no longer: jobs, contents, files, batches, deliveries, keys, bytes that nobody refers to.
+"""Removes what is kept no longer: jobs, contents, files, batches, deliveries, keys, shares, bytes nobody refers to.
 
 In steps of a bounded size, for a bounded time at once, going on where it was: leases and bells never wait for it.
 """
@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 500
 _EVERYTHING = 1_000_000
+FORGET_SHARES_AFTER_S = 86_400.0
 _BEGINNING = float("-inf")
 
 Chore = Callable[[], Iterator[None]]
@@ -81,6 +82,9 @@ class JobCleaning:
         purged = self.store.purge_unstored(self.unstored_s, limit)
         self._erase_logs(purged)
         return len(purged)
+
+    def forget_shares(self, limit: int) -> int:
+        return self.store.forget_idle_shares(FORGET_SHARES_AFTER_S, limit)
 
     def collect_blobs(self) -> Iterator[None]:
         try:

@@ -46,7 +46,8 @@ def entering(source: str) -> str:
             0)
         FROM {source} AS new
         WHERE ({_first("new")}) IS NULL
-        ON CONFLICT (model, priority, tenant) DO UPDATE SET virtual = greatest(share.virtual, excluded.virtual)
+        ON CONFLICT (model, priority, tenant) DO UPDATE
+        SET virtual = greatest(share.virtual, excluded.virtual), used_at = now()
     )"""
 
 
@@ -67,6 +68,28 @@ _ENTER = text(f"WITH again AS (SELECT * FROM jobs WHERE id = :id), {entering('ag
 def enter(connection: Connection, job_id: str) -> None:
     """For a job that is not in the queue, before it is put there again."""
     connection.execute(_ENTER, {"id": job_id})
+
+
+# A job that comes where others of its tenant wait does not touch their share: it must not be about to go. So the share
+# of those is renewed long before.
+_FORGET = text(f"""
+    WITH old AS (
+        SELECT model, priority, tenant, ({_first("share")}) IS NOT NULL AS waits FROM queue_shares AS share
+        WHERE used_at < now() - make_interval(secs => :idle_s / 2)
+          AND (used_at < now() - make_interval(secs => :idle_s) OR ({_first("share")}) IS NOT NULL)
+        ORDER BY model, priority, tenant LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), renewed AS (
+        UPDATE queue_shares AS share SET used_at = now() FROM old
+        WHERE (share.model, share.priority, share.tenant) = (old.model, old.priority, old.tenant) AND waits
+    )
+    DELETE FROM queue_shares AS share USING old
+    WHERE (share.model, share.priority, share.tenant) = (old.model, old.priority, old.tenant) AND NOT waits""")
+
+
+def forget_idle(connection: Connection, idle_s: float, limit: int) -> int:
+    """How many counters went: of lanes in which nothing of the tenant's has waited for so long. At the next job it
+    begins with the others, as a new tenant does."""
+    return connection.execute(_FORGET, {"idle_s": idle_s, "limit": limit}).rowcount
 
 
 def by_share(rows: Sequence[Row[Any]]) -> list[Row[Any]]:

@@ -15,7 +15,7 @@ from jobs.limits import UNLIMITED, KeyLimits
 from jobs.ports import Depth, JobFilter, Partial, WorkerRecord, WorkerStatus
 from jobs.queue_place import Lines, QueuePlace
 from jobs.store import attempt as attempts
-from jobs.store import claim, client, depth, fleet, intake, purge, sweep
+from jobs.store import claim, client, depth, fleet, intake, purge, shares, sweep
 
 CLAIM_PATIENCE_S = 5.0
 """Longer than a broken connection needs to be noticed; a claim is not worth waiting for a database that is away."""
@@ -134,6 +134,9 @@ class PostgresJobStore:
 
     def purge_unstored(self, age_s: float, limit: int = 500) -> list[str]:
         return self._database.statement(lambda on: purge.purge_unstored(on, age_s, limit))
+
+    def forget_idle_shares(self, idle_s: float, limit: int = 500) -> int:
+        return self._database.statement(lambda on: shares.forget_idle(on, idle_s, limit))
 
     def orphan_blobs(self, digests: Sequence[str]) -> frozenset[str]:
         return self._database.statement(lambda on: sweep.orphan_blobs(on, digests))

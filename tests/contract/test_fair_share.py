@@ -98,6 +98,54 @@ def test_a_new_tenant_starts_where_the_others_are_also_when_nobody_waits(store: 
     assert Counter(order(store, 10)) == {"a": 5, "b": 5}
 
 
+def test_what_a_tenant_has_had_is_forgotten_when_it_has_been_idle_for_long(timed_store: TimedStore) -> None:
+    store = timed_store.store
+    for tenant in ("acme", "bolt"):
+        queue(store, tenant)
+    queue(store, "acme", cost=1000)
+    order(store, 3)
+    timed_store.pass_time(100)
+    assert store.forget_idle_shares(200) == 0
+    assert [store.forget_idle_shares(50, limit=1) for _ in range(3)] == [1, 1, 0]
+    for tenant in ("acme", "bolt"):
+        queue(store, tenant, 10)
+    assert order(store, 4) == "abab"
+
+
+def test_a_tenant_that_was_idle_for_a_while_still_owes_what_it_has_had(timed_store: TimedStore) -> None:
+    store = timed_store.store
+    queue(store, "bolt", 10)
+    queue(store, "acme", cost=50)
+    order(store, 2)
+    timed_store.pass_time(40)
+    assert store.forget_idle_shares(50) == 0
+    queue(store, "acme", 2)
+    assert order(store, 4) == "bbbb"
+
+
+def test_a_tenant_that_waits_however_long_keeps_its_turn(timed_store: TimedStore) -> None:
+    store = timed_store.store
+    queue(store, "bolt", 2)
+    queue(store, "acme", 20, cost=40)
+    order(store, 2)
+    timed_store.pass_time(1000)
+    assert store.forget_idle_shares(50) == 0
+    queue(store, "acme")
+    assert order(store, 2) == "ba"
+
+
+def test_the_end_of_a_job_whose_share_is_forgotten_is_recorded(timed_store: TimedStore) -> None:
+    store = timed_store.store
+    queue(store, "acme")
+    job = claim(store)
+    timed_store.pass_time(1000)
+    assert store.forget_idle_shares(50) == 1
+    finish(store, job, 500)
+    assert store.get(job.id).state is JobState.COMPLETED
+    queue(store, "acme")
+    assert claim(store).tenant == "acme"
+
+
 def test_the_end_of_a_job_corrects_its_estimate(store: JobStore) -> None:
     queue(store, "acme", 20)
     queue(store, "bolt", 20)

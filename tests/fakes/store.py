@@ -42,6 +42,7 @@ class FakeJobStore:
         self._attempts: dict[str, list[Attempt]] = {}
         self.weights: dict[str, float] = {}
         self._shares: dict[tuple[str, int, str], float] = {}
+        self._used_at: dict[tuple[str, int, str], datetime] = {}
         self._workers: dict[str, WorkerStatus] = {}
 
     def insert(self, job: NewJob, idempotency: IdempotencyKey | None = None, limits: KeyLimits = UNLIMITED) -> Job:
@@ -371,6 +372,15 @@ class FakeJobStore:
             old = (job_id for done_at, job_id in sorted(ended) if done_at < before)
             return list(itertools.islice((job_id for job_id in old if self.purge(job_id)), limit))
 
+    def forget_idle_shares(self, idle_s: float, limit: int = 500) -> int:
+        with self._lock:
+            before = self._now() - timedelta(seconds=idle_s)
+            waiting = {_lane(job) for job in self._jobs.values() if job.state == JobState.QUEUED}
+            idle = sorted(lane for lane, used_at in self._used_at.items() if used_at < before and lane not in waiting)
+            for lane in idle[:limit]:
+                del self._shares[lane], self._used_at[lane]
+            return len(idle[:limit])
+
     def orphan_blobs(self, digests: Sequence[str]) -> frozenset[str]:
         with self._lock:
             return frozenset(digests).difference(*(job.request.blobs() for job in self._jobs.values()))
@@ -412,9 +422,11 @@ class FakeJobStore:
         everyone = [virtual for key, virtual in self._shares.items() if key[:2] == (new.model, new.priority)]
         floor = min((self._shares[_lane(job)] for job in lane), default=max(everyone, default=0.0))
         self._shares[_lane(new)] = max(self._shares.get(_lane(new), floor), floor)
+        self._used_at[_lane(new)] = self._now()
 
     def _charge(self, job: Job, tokens: int) -> None:
-        self._shares[_lane(job)] += tokens / self.weights.get(job.tenant, 1.0)
+        if _lane(job) in self._shares:
+            self._shares[_lane(job)] += tokens / self.weights.get(job.tenant, 1.0)
 
     def _correct(self, job: Job, end: AttemptEnd) -> None:
         stopped = job.state == JobState.IN_PROGRESS and end in (AttemptEnd.CANCELLED, AttemptEnd.DEADLINE)

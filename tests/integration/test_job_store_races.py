@@ -3,10 +3,11 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
+from sqlalchemy import Connection, text
 
 from jobs.database import Database
 from jobs.errors import StaleAttempt
@@ -14,6 +15,9 @@ from jobs.job import AttemptEnd, Job, JobState, Outcome, Token, Usage
 from jobs.ports import Partial
 from jobs.store import PostgresJobStore
 from jobs.store.claim import claim_next, claimed_by
+from jobs.store.intake import insert_job
+from jobs.store.shares import forget_idle
+from tests.fixtures.eventually import eventually
 from tests.fixtures.jobs import new_job
 
 pytestmark = pytest.mark.integration
@@ -165,6 +169,41 @@ def test_a_claim_whose_answer_was_lost_finds_its_job_again(database: Database, s
     assert database.statement(lambda on: claimed_by(on, "call-2")) is None
     store.cancel(taken.id)
     assert database.statement(lambda on: claimed_by(on, "call-1")) is None
+
+
+def test_a_share_that_is_forgotten_while_a_job_comes_is_there_for_the_job(
+    database: Database, store: PostgresJobStore
+) -> None:
+    store.cancel(store.insert(new_job()).id)
+    idle = {"idle_s": 0.0, "limit": 10}
+
+    def come_first(on: Connection) -> str:
+        job = insert_job(on, new_job())
+        # It holds the share, which nobody else sees renewed yet.
+        assert store.forget_idle_shares(**idle) == 0
+        return job.id
+
+    def come_second(on: Connection) -> Future[Job]:
+        assert forget_idle(on, **idle) == 1
+        coming = pool.submit(store.insert, new_job())
+        eventually("the job waits for the share", lambda: database.statement(_waiting))
+        return coming
+
+    first = database.transaction(come_first)
+    claimed = store.claim("tiny", "w")
+    assert claimed is not None and claimed.id == first
+    with ThreadPoolExecutor(1) as pool:
+        second = database.transaction(come_second).result()
+    claimed = store.claim("tiny", "w")
+    assert claimed is not None and claimed.id == second.id
+
+
+def _waiting(connection: Connection) -> int:
+    """Statements that wait for another's lock."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return int(connection.execute(waiting).scalar_one())
 
 
 def _finish(store: PostgresJobStore, job: Job) -> JobState | None:

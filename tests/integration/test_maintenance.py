@@ -187,6 +187,17 @@ def test_expired_job_is_removed(bench):
     assert bench.store.get_many([job.id]) == {}
 
 
+def test_share_of_a_tenant_that_has_been_idle_for_a_day_is_removed(bench):
+    bench.store.cancel(bench.store.insert(new_job(model=MODEL, tenant="gone")).id)
+    waits = bench.store.insert(new_job(model=MODEL, tenant="here")).id
+    with psycopg.connect(bench.settings.database_url, autocommit=True) as connection:
+        connection.execute("UPDATE queue_shares SET used_at = used_at - interval '25 hours'")
+        bench.maintenance.turn()
+        assert connection.execute("SELECT tenant FROM queue_shares").fetchall() == [("here",)]
+    job = bench.store.claim(MODEL, "w")
+    assert job is not None and job.id == waits
+
+
 def test_broker_that_forgot_all_bells_hears_them_again_at_once(private_redis, database_url, tmp_path):
     bench = Bench(settings_for(database_url, private_redis.url, "p:", tmp_path))
     for _ in range(3):
