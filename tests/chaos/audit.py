@@ -3,41 +3,43 @@
 Every finding is one sentence; an audit without findings is clean.
 """
 
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import redis
-
-from jobs.queue import queue_name
 from tests.chaos.client import TERMINAL, Seen
-from tests.chaos.cluster import MODEL, Cluster
+from tests.chaos.cluster import Cluster
+from tests.chaos.history import Write
 from tests.chaos.ledger import Ledger
+from tests.chaos.leftovers import leftovers, retention_s
 from tests.chaos.receiver import Delivery
 from tests.chaos.requests import Answer
-
-BUSY = ("running", "waiting")
-"""Of an engine's statistics: generations."""
-MEMORY_SLACK = 0.10
-MEMORY_GRAIN = 12 << 20
-"""A process may also grow by this much: an allocator's arena or two."""
+from tests.chaos.timeline import Attempts, ends, fences, losses, told
 
 
-def audit(
-    cluster: Cluster,
-    ledger: Ledger,
-    seen: Sequence[Seen],
-    answers: Mapping[str, Answer],
-    deliveries: Sequence[Delivery],
-) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a run leaves to be audited."""
+
+    seen: Sequence[Seen]
+    answers: Mapping[str, Answer]
+    """Of each request, while nothing happened."""
+    deliveries: Sequence[Delivery]
+    writes: Sequence[Write]
+    attempts: Attempts
+
+
+def audit(cluster: Cluster, ledger: Ledger, evidence: Evidence) -> list[str]:
     """All findings. Waits for what may take its time: the retention of streams and blobs."""
     return [
-        *clients(seen, answers),
-        *jobs(ledger, seen, answers),
-        *webhooks(ledger, deliveries),
-        *leftovers(cluster, ledger),
-        *engines(cluster, ledger),
+        *clients(evidence.seen, evidence.answers),
+        *jobs(ledger, evidence.seen),
+        *webhooks(ledger, evidence.deliveries),
+        *ends(evidence.writes),
+        *fences(evidence.writes, cluster.pids),
+        *losses(evidence.writes, evidence.attempts),
+        *told(cluster.urls[0], evidence.attempts),
+        *leftovers(cluster.settings, ledger, cluster.alive(), retention_s(cluster.times)),
     ]
 
 
@@ -64,7 +66,7 @@ def clients(seen: Sequence[Seen], answers: Mapping[str, Answer]) -> list[str]:
     return findings
 
 
-def jobs(ledger: Ledger, seen: Sequence[Seen], answers: Mapping[str, Answer]) -> list[str]:
+def jobs(ledger: Ledger, seen: Sequence[Seen]) -> list[str]:
     """Each row, and the rows against the clients."""
     rows = ledger.patiently("""
         SELECT id, state, error::text AS error, metadata ->> 'operation' AS operation, token_count, attempt,
@@ -117,85 +119,3 @@ def webhooks(ledger: Ledger, deliveries: Sequence[Delivery]) -> list[str]:
     for job_id, some in got.items():
         findings += [f"{job_id}: told while it was {d.state}" for d in some if d.state not in TERMINAL]
     return findings
-
-
-def leftovers(cluster: Cluster, ledger: Ledger) -> list[str]:
-    """Once retention has done its work: no blob without a job, no job without its blobs, no stream, no bell."""
-    times = cluster.times
-    wait_s = times.stream_ttl_s + times.blob_age_s + 4 * times.clean_s + 10
-    findings = []
-    for what, left in (
-        ("event logs in Redis", lambda: _streams(cluster)),
-        ("bells in the queue", lambda: _bells(cluster)),
-        ("blobs that no job refers to", lambda: _orphans(cluster, ledger)),
-        ("blobs that are missing", lambda: _missing(cluster, ledger)),
-        ("workers that are gone", lambda: _ghosts(cluster, ledger)),
-    ):
-        if rest := _until_empty(left, wait_s):
-            findings.append(f"left behind: {len(rest)} {what}: {sorted(rest)[:5]}")
-    return findings
-
-
-def engines(cluster: Cluster, ledger: Ledger) -> list[str]:
-    """No engine generates for anybody, as their workers' heartbeats tell."""
-
-    def busy() -> list[str]:
-        rows = ledger.patiently(
-            "SELECT id, stats FROM workers WHERE heartbeat_at > now() - make_interval(secs => %s)",
-            cluster.settings.lease_s,
-        )
-        return [f"{row['id']} {key} {row['stats'][key]}" for row in rows for key in BUSY if row["stats"].get(key)]
-
-    return [f"an engine still works: {line}" for line in _until_empty(busy, 15)]
-
-
-def memory(before: Mapping[str, int], after: Mapping[str, int]) -> list[str]:
-    """Of the processes that lived through the whole load."""
-    findings = []
-    for name in before.keys() & after.keys():
-        most = before[name] * (1 + MEMORY_SLACK) + MEMORY_GRAIN
-        if after[name] > most:
-            findings.append(f"{name} grew from {before[name] >> 20} to {after[name] >> 20} MiB")
-    return findings
-
-
-def _until_empty(left: Callable[[], Sequence[str]], within_s: float) -> Sequence[str]:
-    end = time.monotonic() + within_s
-    while (rest := left()) and time.monotonic() < end:
-        time.sleep(0.5)
-    return rest
-
-
-def _streams(cluster: Cluster) -> list[str]:
-    with redis.Redis.from_url(cluster.settings.redis_url) as client:
-        return [key.decode() for key in client.scan_iter(f"{cluster.settings.redis_prefix}{{*", count=1000)]
-
-
-def _bells(cluster: Cluster) -> list[str]:
-    with redis.Redis.from_url(cluster.settings.redis_url) as client:
-        return [str(bell) for bell in client.lrange(f"{cluster.settings.redis_prefix}{queue_name(MODEL)}", 0, -1)]
-
-
-def _orphans(cluster: Cluster, ledger: Ledger) -> list[str]:
-    return sorted(_stored(cluster) - _referred(ledger))
-
-
-def _missing(cluster: Cluster, ledger: Ledger) -> list[str]:
-    return sorted(_referred(ledger) - _stored(cluster))
-
-
-def _stored(cluster: Cluster) -> set[str]:
-    return {path.name for path in Path(cluster.settings.blob_url).rglob("*") if path.is_file()}
-
-
-def _referred(ledger: Ledger) -> set[str]:
-    rows = ledger.patiently("SELECT digest FROM job_blobs UNION SELECT digest FROM files")
-    return {row["digest"] for row in rows}
-
-
-def _ghosts(cluster: Cluster, ledger: Ledger) -> list[str]:
-    alive = {str(process.popen.pid) for process in cluster.running.values()}
-    rows = ledger.patiently(
-        "SELECT id FROM workers WHERE heartbeat_at > now() - make_interval(secs => %s)", cluster.settings.lease_s
-    )
-    return [row["id"] for row in rows if row["id"].split(":")[1] not in alive]

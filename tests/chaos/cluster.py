@@ -77,6 +77,8 @@ class Cluster:
     parts: dict[str, Part] = field(default_factory=dict)
     running: dict[str, Process] = field(default_factory=dict)
     starts: int = 0
+    pids: dict[str, int] = field(default_factory=dict)
+    """Of every start of every process; `worker-a.007`, as its log is called, was the seventh start of any."""
 
     @property
     def urls(self) -> list[str]:
@@ -91,15 +93,21 @@ class Cluster:
             popen = subprocess.Popen(
                 [sys.executable, "-m", *part.module],
                 cwd=self.root,
-                env=os.environ | self._found_first() | dict(part.environment),
+                env=os.environ | self._found_first() | self._named(part, log.stem),
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         process = self.running[name] = Process(name, popen, log)
+        self.pids[log.stem] = popen.pid
         if wait:
             eventually(f"{name} is ready", lambda: self.ready(name))
         return process
+
+    def _named(self, part: Part, name: str) -> dict[str, str]:
+        """Its environment, in which its connections to PostgreSQL have its name."""
+        url = part.environment["VLMQ_DATABASE_URL"]
+        return {**part.environment, "VLMQ_DATABASE_URL": f"{url}&application_name={name}"}
 
     def _found_first(self) -> dict[str, str]:
         """The tree under test before whatever this process was told to find its packages in."""
@@ -143,14 +151,26 @@ class Cluster:
             return self.running[name].engine()
         return None
 
-    def memory(self) -> dict[str, int]:
-        """Resident bytes of each process, the workers' engines by themselves."""
-        sizes = {}
+    def processes(self) -> dict[str, psutil.Process]:
+        """All that run, the workers' engines by themselves."""
+        found = {}
         for name, process in self.running.items():
             with contextlib.suppress(psutil.NoSuchProcess):
-                sizes[name] = psutil.Process(process.popen.pid).memory_info().rss
-                if (engine := self.engine(name) if name.startswith("worker") else None) is not None:
-                    sizes[f"{name} engine"] = engine.memory_info().rss
+                found[name] = psutil.Process(process.popen.pid)
+                if name.startswith("worker") and (engine := self.engine(name)) is not None:
+                    found[f"{name} engine"] = engine
+        return found
+
+    def alive(self) -> set[int]:
+        """Process ids of what was started and should run."""
+        return {process.popen.pid for process in self.running.values()}
+
+    def memory(self) -> dict[str, int]:
+        """Resident bytes of each process."""
+        sizes = {}
+        for name, process in self.processes().items():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                sizes[name] = process.memory_info().rss
         return sizes
 
     def stop(self) -> None:
@@ -185,8 +205,8 @@ def cluster(
     ):
         migrate(services.database_url)
         wires = (
-            network.wire(folder / "b" / POSTGRES_SOCKET, services.postgres.sockets / POSTGRES_SOCKET),
-            network.wire(folder / "b" / VALKEY_SOCKET, services.valkey.sockets / VALKEY_SOCKET),
+            network.wire(far_sockets(services) / POSTGRES_SOCKET, services.postgres.sockets / POSTGRES_SOCKET),
+            network.wire(far_sockets(services) / VALKEY_SOCKET, services.valkey.sockets / VALKEY_SOCKET),
         )
         settings = ServiceSettings(
             database_url=services.database_url,
@@ -205,6 +225,11 @@ def cluster(
             yield it
         finally:
             it.stop()
+
+
+def far_sockets(services: Services) -> Path:
+    """Where host b finds the services: beside their own sockets, whose path is short enough for one."""
+    return services.postgres.sockets.parent / "b"
 
 
 def parts_of(cluster: Cluster) -> dict[str, Part]:
@@ -227,7 +252,7 @@ def parts_of(cluster: Cluster) -> dict[str, Part]:
 def _environment(cluster: Cluster, host: str) -> dict[str, str]:
     times, settings = cluster.times, cluster.settings
     near = host == "a"
-    sockets = cluster.folder / "b"
+    sockets = far_sockets(cluster.services)
     return {
         "VLMQ_DATABASE_URL": settings.database_url if near else f"postgresql://postgres@/vlmq?host={sockets}",
         "VLMQ_REDIS_URL": settings.redis_url if near else f"unix://{sockets / VALKEY_SOCKET}",

@@ -1,5 +1,6 @@
 """One run: the undisturbed answers, then load and faults together, then peace, then the audit."""
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -7,21 +8,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
+import psutil
 
-from tests.chaos.audit import audit, memory
-from tests.chaos.client import TERMINAL
+from tests.chaos.audit import Evidence, audit
+from tests.chaos.cancelling import WITHIN_S as CANCELLED_WITHIN_S
+from tests.chaos.cancelling import stops_in_s
+from tests.chaos.client import TERMINAL, Seen
 from tests.chaos.cluster import ROOT, Cluster, Times, cluster
 from tests.chaos.faults import FAULTS, bar_s, schedule
+from tests.chaos.history import History
 from tests.chaos.ledger import Ledger
+from tests.chaos.leftovers import memory
 from tests.chaos.load import Load, turns
 from tests.chaos.process_faults import engine_start_s
 from tests.chaos.receiver import Receiver
 from tests.chaos.requests import Answer, Request, all_requests, long_request
 from tests.chaos.stage import NotHere, Stage
+from tests.chaos.timeline import Attempts, attempts_of, continued
 
 ANSWER_S = 180.0
 OPERATIONS_PER_FAULT = 400
 """More than any client gets to: the faults end a run, not the load."""
+
+WARMING = 2
+"""Rounds of twice as many requests as there are."""
 
 Say = Callable[[str], None]
 
@@ -53,6 +63,10 @@ class Result:
     """The longest recovery that is promised, of the faults that have one."""
     not_here: dict[str, str] = field(default_factory=dict)
     engine_start_s: float = 0.0
+    cancelled_s: list[float] = field(default_factory=list)
+    """How long cancelled jobs went on costing the engine."""
+    continued: dict[str, int] = field(default_factory=dict)
+    """Jobs that went on in another attempt from the tokens that were published."""
     operations: int = 0
     retries: int = 0
 
@@ -63,45 +77,107 @@ def run(plan: Plan, folder: Path, say: Say) -> Result:
     times = Times(lease_s=plan.lease_s, heartbeat_s=plan.lease_s / 5)
     with Receiver(plan.seed) as receiver, cluster(folder, times, plan.root, receiver.port, plan.device) as it:
         stage = Stage(it, Ledger(it.settings.database_url))
+        history = History(stage.ledger)
         receiver.ledger = stage.ledger
+        history.begin()
         it.start_all()
-        answers = undisturbed(it, [*all_requests(), long_request()])
-        result.engine_start_s = engine_start_s(stage, "worker-a")
-        say(f"an engine starts in {result.engine_start_s:.1f} s")
-        stage.canary()
-        level = it.memory()
-        operations = turns(
-            plan.seed, len(result.faults) * OPERATIONS_PER_FAULT, all_requests(), receiver.url, plan.kinds
-        )
-        load = Load(it.urls, operations, plan.clients)
-        load.start()
-        try:
-            pids = {name: process.popen.pid for name, process in it.running.items()}
-            _strike_all(stage, random.Random(plan.seed), result, say)
-            load.finish(plan.peace_s)
-        finally:
-            load.abandon()
-        result.operations, result.retries = load.done, sum(one.retries for one in load.seen)
-        say(f"{result.operations} operations done, {result.retries} retries; audit")
-        result.findings += load.faults
-        result.findings += audit(it, stage.ledger, load.seen, answers, receiver.deliveries)
-        lived = {name for name, process in it.running.items() if process.popen.pid == pids[name]}
-        after = {name: size for name, size in it.memory().items() if name in lived}
-        result.findings += memory(level, after)
+        _measure_in_peace(stage, result, say)
+        answers = _warmed(it, result)
+        level = _resident(it)
+        seen = _under_load(plan, stage, history, receiver, result, say)
+        _cancel(stage, result)
+        attempts = attempts_of(stage.ledger)
+        evidence = Evidence(seen, answers, receiver.deliveries, history.read(), attempts)
+        result.findings += audit(it, stage.ledger, evidence)
+        result.findings += memory(level, _resident(it))
+        _count_continued(seen, attempts, result)
+        say(f"cancelled jobs cost the engine up to {max(result.cancelled_s):.1f} s; went on: {result.continued}")
     return result
+
+
+def _under_load(plan: Plan, stage: Stage, history: History, receiver: Receiver, result: Result, say: Say) -> list[Seen]:
+    """Load and faults together, then peace. What the clients saw."""
+    count = len(result.faults) * OPERATIONS_PER_FAULT
+    load = Load(stage.cluster.urls, turns(plan.seed, count, all_requests(), receiver.url, plan.kinds), plan.clients)
+    load.start()
+    try:
+        _strike_all(stage, history, random.Random(plan.seed), result, say)
+        load.finish(plan.peace_s)
+    finally:
+        load.abandon()
+    result.operations, result.retries = load.done, sum(one.retries for one in load.seen)
+    result.findings += load.faults
+    say(f"{result.operations} operations done, {result.retries} retries; audit")
+    return load.seen
+
+
+def _measure_in_peace(stage: Stage, result: Result, say: Say) -> None:
+    """What the runs' bars hang on, and what needs an installation that does nothing else."""
+    result.engine_start_s = engine_start_s(stage, "worker-a")
+    say(f"an engine starts in {result.engine_start_s:.1f} s")
+    stage.canary()
+    _cancel(stage, result)
+
+
+def _cancel(stage: Stage, result: Result) -> None:
+    try:
+        took_s = stops_in_s(stage)
+    except AssertionError as exc:
+        result.findings.append(f"cancelling: {exc}")
+        return
+    result.cancelled_s.append(took_s)
+    if took_s > CANCELLED_WITHIN_S:
+        result.findings.append(f"cancelled jobs cost the engine {took_s:.1f} s, more than {CANCELLED_WITHIN_S:g} s")
+
+
+def _resident(cluster: Cluster) -> dict[str, int]:
+    """Bytes by process, not by name: one that was replaced is another."""
+    sizes = {}
+    for name, process in cluster.processes().items():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            sizes[f"{name} ({process.pid})"] = process.memory_info().rss
+    return sizes
+
+
+def _count_continued(seen: Sequence[Seen], attempts: Attempts, result: Result) -> None:
+    """Which of the promises of continuation the run has put to the test."""
+    requests = {request.name: request for request in (*all_requests(), long_request())}
+    went_on = continued(attempts)
+    asked = [requests[one.request] for one in seen for job_id in one.job_ids if job_id in went_on]
+    result.continued = {
+        "jobs": len(went_on),
+        "with temperature and seed": sum(bool(request.options.get("temperature")) for request in asked),
+        "with pictures": sum(bool(request.pictures) for request in asked),
+        "published tokens": sum(went_on.values()),
+    }
+
+
+def _warmed(cluster: Cluster, result: Result) -> dict[str, Answer]:
+    """The undisturbed answers, asked for until every engine has met everything: only then is its memory a level that
+    it may come back to. Whatever drew them, and with whom, they are the same."""
+    requests = [*all_requests(), long_request()]
+    answers = undisturbed(cluster, requests)
+    for _ in range(WARMING):
+        again = undisturbed(cluster, requests * 2)
+        result.findings += [
+            f"{name}: answered {again[name].text!r:.200} and before {answers[name].text!r:.200}"
+            for name in answers
+            if again[name] != answers[name]
+        ]
+    return answers
 
 
 def undisturbed(cluster: Cluster, requests: Sequence[Request]) -> dict[str, Answer]:
     """What each request is answered while nothing happens. All at once: an answer does not depend on its company."""
     url = cluster.urls[0]
-    ids = {}
+    ids = []
     for request in requests:
         answer = httpx2.post(f"{url}/v1/jobs", json=request.chat(), timeout=30)
         assert answer.status_code == 201, answer.text
-        ids[request.name] = answer.json()["id"]
+        ids.append((request.name, answer.json()["id"]))
     answers = {}
     end = time.monotonic() + ANSWER_S
-    for name, job_id in ids.items():
+    for name, job_id in ids:
         job = httpx2.get(f"{url}/v1/jobs/{job_id}?wait=60", timeout=90).json()
         while job["status"] not in TERMINAL and time.monotonic() < end:
             job = httpx2.get(f"{url}/v1/jobs/{job_id}?wait=60", timeout=90).json()
@@ -110,10 +186,11 @@ def undisturbed(cluster: Cluster, requests: Sequence[Request]) -> dict[str, Answ
     return answers
 
 
-def _strike_all(stage: Stage, dice: random.Random, result: Result, say: Say) -> None:
+def _strike_all(stage: Stage, history: History, dice: random.Random, result: Result, say: Say) -> None:
     for name in result.faults:
         time.sleep(dice.uniform(0.5, 3))
         own = random.Random(dice.getrandbits(32))
+        history.mark(name)
         began = time.monotonic()
         try:
             recovered = FAULTS[name](stage, own)

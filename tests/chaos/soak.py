@@ -14,11 +14,11 @@ from statistics import median, quantiles
 
 import httpx2
 
-from tests.chaos.audit import engines, leftovers
 from tests.chaos.cluster import MODEL, Cluster, Times, cluster
 from tests.chaos.entry import Report, options, reported
 from tests.chaos.faults import FAULTS
 from tests.chaos.ledger import Ledger
+from tests.chaos.leftovers import leftovers, retention_s
 from tests.chaos.overload import PARTS
 from tests.chaos.stage import Stage
 
@@ -137,7 +137,8 @@ def main() -> int:
         took_s = time.monotonic() - began
         print(f"{soak.jobs} jobs in {took_s:.0f} s, {len(soak.struck)} faults", flush=True)
         ledger = Ledger(it.settings.database_url)
-        report.findings += [*findings(soak, ledger), *leftovers(it, ledger), *engines(it, ledger)]
+        left = leftovers(it.settings, ledger, it.alive(), retention_s(it.times))
+        report.findings += [*findings(soak, ledger), *left]
         report.values |= {
             "jobs": soak.jobs,
             "jobs_per_s": soak.jobs / took_s,
