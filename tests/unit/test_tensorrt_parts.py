@@ -40,7 +40,16 @@ def _image(digest: bytes, tiles: int = 1) -> Image:
 # -- sampling
 
 
-@pytest.mark.parametrize("greedy", [{}, {"temperature": 1.0, "top_p": 0.0}, {"temperature": 1.0, "top_k": 1}])
+@pytest.mark.parametrize(
+    "greedy",
+    [
+        {},
+        {"temperature": 1e-46},
+        {"temperature": 1.0, "top_p": 0.0},
+        {"temperature": 1.0, "top_p": 1e-46},
+        {"temperature": 1.0, "top_k": 1},
+    ],
+)
 def test_greedy_sampling_asks_for_the_likeliest_token_and_no_temperature(greedy):
     # A temperature of 0 alone is no greedy choice there.
     assert asked_of(_ask(**greedy), 0).parameters == {"beam_width": 1, "top_k": 1}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from worker.engine.generation import Finish, Generation
+from worker.engine.protocol import Rejected
 from worker.engine.tensorrt.guidance import Guidance
 from worker.engine.tensorrt.sampling import asked_of
 
@@ -61,8 +62,12 @@ class Requests:
     guidance: Guidance
 
     def check(self, generation: Generation) -> None:
-        """Raises Rejected for what the executor cannot do."""
-        asked_of(generation, 0)
+        """Raises Rejected for what the executor cannot do, or would refuse once it is too late for this one alone."""
+        asked = asked_of(generation, 0)
+        try:
+            self.api.SamplingConfig(**asked.parameters)
+        except (RuntimeError, TypeError, ValueError) as exc:
+            raise Rejected("invalid_sampling", f"TensorRT-LLM does not take {asked.parameters}: {exc}") from exc
         self.guidance.params(self.api, generation)
 
     def request(

@@ -13,6 +13,10 @@ from worker.engine.protocol import Rejected
 TOP_K_MAX = 1024
 """What its sampling kernels keep of a row."""
 
+# What is less leaves the likeliest token alone, in any vocabulary and whatever the logits' last bits. The executor's 32
+# bits would make some of it 0, which is no greedy choice there, and for top_p an error that ends all that run.
+_GREEDY_BELOW = 1e-6
+
 # Enough that a softmax in float32 gives it nothing, and far from what overflows in 16 bits.
 _NEVER = -10_000.0
 
@@ -30,7 +34,7 @@ def asked_of(generation: Generation, drawn: int) -> Asked:
     _check(generation)
     sampling = generation.sampling
     parameters: dict[str, Any] = {"beam_width": 1}
-    if sampling.temperature == 0.0 or sampling.top_p == 0.0 or sampling.top_k == 1:
+    if min(sampling.temperature, sampling.top_p) < _GREEDY_BELOW or sampling.top_k == 1:
         parameters["top_k"] = 1
     else:
         parameters |= {

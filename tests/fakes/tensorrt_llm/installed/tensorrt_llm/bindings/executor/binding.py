@@ -4,6 +4,7 @@ A value's attributes are its constructor's parameters; others cannot be set.
 """
 
 import inspect
+import struct
 import types
 import typing
 from collections.abc import Callable
@@ -74,8 +75,9 @@ def value(cls: type) -> type:
         found = signature.bind(self, *args, **kwargs)
         found.apply_defaults()
         for name in names:
+            found.arguments[name] = _narrow(found.arguments[name])
             object.__setattr__(self, name, found.arguments[name])
-        declared(self, *args, **kwargs)
+        declared(*found.args, **found.kwargs)
 
     store.__signature__ = signature  # type: ignore[attr-defined]
     cls.__init__ = Bound("__init__", store)  # type: ignore[misc]
@@ -90,6 +92,11 @@ def value(cls: type) -> type:
 
     cls.__setattr__ = set_attribute  # type: ignore[method-assign, assignment]
     return cls
+
+
+def _narrow(given: Any) -> Any:
+    """Numbers with a fraction are 32 bits wide behind the binding: what is tiny becomes 0."""
+    return struct.unpack("f", struct.pack("f", given))[0] if type(given) is float else given
 
 
 def _check(found: inspect.BoundArguments) -> None:
