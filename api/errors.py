@@ -108,13 +108,13 @@ ANSWERS: dict[type[VlmqError], Answer] = {
 
 REQUEST_FAULTS = frozenset(
     {
-        "context_length_exceeded", "invalid_prompt", "invalid_image", "invalid_image_format", "invalid_base64_image",
-        "invalid_image_url", "image_too_large", "image_too_small", "image_parse_error", "invalid_image_mode",
-        "image_file_too_large", "unsupported_image_media_type", "empty_image_file", "failed_to_download_image",
-        "image_file_not_found", "image_content_policy_violation", "too_many_images", "too_many_videos", "invalid_video",
-        "invalid_video_url", "unsupported_video_media_type", "empty_video_file", "video_file_too_large",
-        "video_too_large", "video_parse_error", "failed_to_download_video", "video_file_not_found",
-        "invalid_json_schema", "video_decode_timeout", "invalid_video_bounds",
+        "context_length_exceeded", "invalid_prompt", "invalid_sampling", "invalid_image", "invalid_image_format",
+        "invalid_base64_image", "invalid_image_url", "image_too_large", "image_too_small", "image_parse_error",
+        "invalid_image_mode", "image_file_too_large", "unsupported_image_media_type", "empty_image_file",
+        "failed_to_download_image", "image_file_not_found", "image_content_policy_violation", "too_many_images",
+        "too_many_videos", "invalid_video", "invalid_video_url", "unsupported_video_media_type", "empty_video_file",
+        "video_file_too_large", "video_too_large", "video_parse_error", "failed_to_download_video",
+        "video_file_not_found", "invalid_json_schema", "video_decode_timeout", "invalid_video_bounds",
     }
 )  # fmt: skip
 """Codes of failed jobs that another try of the same request would get again."""
