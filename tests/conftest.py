@@ -13,5 +13,5 @@ pytest_plugins = [
     "tests.fixtures.api",
     "tests.fixtures.worker",
     "tests.fixtures.tensorrt_llm",
-    "tests.fixtures.built_engines",
+    "tests.fixtures.engines",
 ]

@@ -33,10 +33,10 @@ def trt() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def executor(trt: Any, tiny_llm_engine: Path) -> Iterator[Any]:
+def executor(trt: Any, tiny_engines: Path) -> Iterator[Any]:
     """Four at once, 128 blocks of 32 tokens, 96 rows of the prompt table each."""
     config = trt.ExecutorConfig(kv_cache_config=trt.KvCacheConfig(max_tokens=4096), max_queue_size=3)
-    with trt.Executor(tiny_llm_engine, trt.ModelType.DECODER_ONLY, config) as executor:
+    with trt.Executor(tiny_engines / "llm", trt.ModelType.DECODER_ONLY, config) as executor:
         yield executor
 
 
@@ -359,8 +359,8 @@ def test_temperature_of_zero_is_greedy_only_where_top_k_is_given(
     assert ask(4, temperature=0.0, top_p=0.9, seed=1) != greedy
 
 
-def test_cancelled_stream_with_log_probs_ends_the_process(trt: Any, tiny_llm_engine: Path) -> None:
-    executor = trt.Executor(tiny_llm_engine, trt.ModelType.DECODER_ONLY, trt.ExecutorConfig())
+def test_cancelled_stream_with_log_probs_ends_the_process(trt: Any, tiny_engines: Path) -> None:
+    executor = trt.Executor(tiny_engines / "llm", trt.ModelType.DECODER_ONLY, trt.ExecutorConfig())
     output = trt.OutputConfig(return_log_probs=True)
     request_id = executor.enqueue_request(_request(trt, 1, _text(1, 8), 300, output_config=output))
     executor.cancel_request(request_id)
@@ -370,15 +370,15 @@ def test_cancelled_stream_with_log_probs_ends_the_process(trt: Any, tiny_llm_eng
         executor.enqueue_request(_request(trt, 2, _text(1, 8)))
 
 
-def test_executor_that_was_shut_down_throws(trt: Any, tiny_llm_engine: Path) -> None:
-    with trt.Executor(tiny_llm_engine, trt.ModelType.DECODER_ONLY, trt.ExecutorConfig()) as executor:
+def test_executor_that_was_shut_down_throws(trt: Any, tiny_engines: Path) -> None:
+    with trt.Executor(tiny_engines / "llm", trt.ModelType.DECODER_ONLY, trt.ExecutorConfig()) as executor:
         pass
     for call in (executor.await_responses, executor.get_latest_iteration_stats):
         with pytest.raises(RuntimeError, match="Shutdown called"):
             call()
 
 
-def test_world_of_another_size_is_refused(trt: Any, tiny_llm_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_world_of_another_size_is_refused(trt: Any, tiny_engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
     with pytest.raises(RuntimeError, match=r"MPI world size \(4\) must equal 1"):
-        trt.Executor(tiny_llm_engine, trt.ModelType.DECODER_ONLY, trt.ExecutorConfig())
+        trt.Executor(tiny_engines / "llm", trt.ModelType.DECODER_ONLY, trt.ExecutorConfig())

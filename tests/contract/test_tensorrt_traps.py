@@ -1,10 +1,8 @@
 """What is known to go wrong with TensorRT-LLM's executor, one test each: it fails when the engine steps into it. The
 executor is the stand-in, which has all of it."""
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -12,10 +10,23 @@ import numpy as np
 import pytest
 import torch
 
+from tests.fixtures.engines import (
+    END_S,
+    ENDS,
+    SLOTS,
+    VOCAB,
+    Outputs,
+    ask,
+    drive,
+    finishes_of,
+    picture,
+    step_until,
+    tokens_of,
+    words,
+)
 from tests.fixtures.models import Reference, random_tiles
-from tests.fixtures.tensorrt_llm import build_engine, installed
-from tools.tiny_model import TINY
-from worker.engine.generation import Finish, Generation, Grammar, GrammarKind, Image, Sampling, TokenOutput
+from tests.fixtures.tensorrt_llm import installed
+from worker.engine.generation import Finish, Generation, Grammar, GrammarKind, Sampling
 from worker.engine.protocol import Rejected
 from worker.engine.tensorrt import boot
 from worker.engine.tensorrt.boot import BootOptions
@@ -24,28 +35,6 @@ from worker.engine.tensorrt.engine import TensorRTEngine
 from worker.engine.tensorrt.installed import NotUsable
 
 pytestmark = pytest.mark.contract
-
-VOCAB = TINY.vocab_size
-SLOTS = 4
-END_S = 60.0
-Outputs = dict[str, list[TokenOutput]]
-
-
-@pytest.fixture(scope="module")
-def options(trt: Any, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> BootOptions:
-    engines = tmp_path_factory.mktemp("trap_engines")
-    build_engine(tiny_model, engines / "llm")
-    return BootOptions(
-        checkpoint=tiny_model,
-        engines=engines,
-        vision="torch",
-        device="cpu",
-        tiles_per_step=8,
-        embedding_bytes=64 << 20,
-        slots=SLOTS,
-        cache_share=0.9,
-        prefix_reuse=True,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +46,8 @@ def trt() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def engine(trt: Any, options: BootOptions) -> Iterator[TensorRTEngine]:
-    engine = boot.start(options, lambda *_: None, lambda *_: None)
+def engine(trt: Any, boot_options: BootOptions) -> Iterator[TensorRTEngine]:
+    engine = boot.start(boot_options, lambda *_: None, lambda *_: None)
     yield engine
     engine.close()
 
@@ -71,159 +60,120 @@ def executor(trt: Any, engine: TensorRTEngine) -> Any:
     return executor
 
 
-def _text(seed: int, length: int) -> list[int]:
-    return np.random.default_rng(seed).integers(5, 1500, length).tolist()
-
-
-def _ask(name: str, seed: int, length: int = 12, tile_counts: tuple[int, ...] = (), **changes: Any) -> Generation:
-    """Pictures first, then words; the words are the seed's, the pictures are named by their numbers of tiles."""
-    parts = [random_tiles(100 + tiles, tiles) for tiles in tile_counts]
-    images = [Image(hashlib.sha256(part.tobytes()).digest(), len(part), part.tobytes()) for part in parts]
-    visual = sum(tile_counts) * TINY.tokens_per_tile
-    ids = [*range(VOCAB, VOCAB + visual), *_text(seed, length)]
-    return msgspec.structs.replace(Generation(name, ids, Sampling(), 8, images=images), **changes)
-
-
-def _step_until(engine: TensorRTEngine, outputs: Outputs, enough: Callable[[], bool]) -> None:
-    until = time.monotonic() + END_S
-    while not enough():
-        assert time.monotonic() < until, outputs
-        for output in engine.step():
-            outputs.setdefault(output.id, []).append(output)
-
-
-def _drive(engine: TensorRTEngine, *generations: Generation) -> Outputs:
-    outputs: Outputs = {}
-    for generation in generations:
-        engine.submit(generation)
-    _step_until(engine, outputs, lambda: not engine.has_work())
-    engine.check_integrity()
-    return outputs
-
-
-def _tokens(outputs: list[TokenOutput]) -> list[int]:
-    return [token.id for output in outputs for token in output.tokens]
-
-
-def _finishes(outputs: Outputs) -> dict[str, Finish | None]:
-    assert all(not output.finish for each in outputs.values() for output in each[:-1])
-    return {name: each[-1].finish for name, each in outputs.items()}
-
-
 def test_responses_that_come_before_their_requests_id_are_not_lost(
     engine: TensorRTEngine, tiny_reference: Reference
 ) -> None:
-    asked = [_ask(str(n), 10 + n) for n in range(6)]
+    asked = [ask(str(n), 10 + n) for n in range(6)]
     expected = {g.id: tiny_reference.generate(g.prompt_ids, None, 8) for g in asked}
     answers: dict[str, list[int]] = {}
     for generation in asked:
-        answers |= {name: _tokens(each) for name, each in _drive(engine, generation).items()}
+        answers |= {name: tokens_of(each) for name, each in drive(engine, generation).items()}
     assert answers == expected
 
 
 def test_ends_with_and_without_the_end_id_and_with_no_token_at_all_are_told_alike(
     engine: TensorRTEngine, tiny_reference: Reference
 ) -> None:
-    generation = _ask("", 20, 30)
+    generation = ask("", 20, 30)
     whole = tiny_reference.generate(generation.prompt_ids, None, 8)
     end = next(token for n, token in enumerate(whole) if n and token not in whole[:n])
-    outputs = _drive(engine, *(msgspec.structs.replace(generation, id=str(n), stop_ids=[end]) for n in range(6)))
-    assert {tuple(_tokens(each)) for each in outputs.values()} == {tuple(whole[: whole.index(end) + 1])}
-    assert set(_finishes(outputs).values()) == {Finish.STOP}
+    outputs = drive(engine, *(msgspec.structs.replace(generation, id=str(n), stop_ids=[end]) for n in range(6)))
+    assert {tuple(tokens_of(each)) for each in outputs.values()} == {tuple(whole[: whole.index(end) + 1])}
+    assert set(finishes_of(outputs).values()) == {Finish.STOP}
 
 
 def test_other_stop_ids_end_an_answer_without_stop_words_which_leak_memory(
     engine: TensorRTEngine, executor: Any, tiny_reference: Reference
 ) -> None:
-    generation = _ask("a", 21, max_tokens=200)
+    generation = ask("a", 21, max_tokens=200)
     whole = tiny_reference.generate(generation.prompt_ids, None, 8)
     end = next(token for n, token in enumerate(whole) if n and token not in whole[:n])
     never = next(token for token in range(5, 99) if token not in whole)
-    outputs = _drive(engine, msgspec.structs.replace(generation, stop_ids=[never, end]))
-    assert _tokens(outputs["a"]) == whole[: whole.index(end) + 1] and _finishes(outputs) == {"a": Finish.STOP}
+    outputs = drive(engine, msgspec.structs.replace(generation, stop_ids=[never, end]))
+    assert tokens_of(outputs["a"]) == whole[: whole.index(end) + 1] and finishes_of(outputs) == {"a": Finish.STOP}
     assert [request.stop_words for request in executor.requests] == [None]
 
 
 def test_cancel_of_who_waits_behind_a_full_batch_takes_effect_at_once(engine: TensorRTEngine, executor: Any) -> None:
     outputs: Outputs = {}
-    running = [_ask(f"running{n}", 30 + n, max_tokens=400) for n in range(SLOTS)]
-    for generation in [*running, _ask("waiting", 39)]:
+    running = [ask(f"running{n}", 30 + n, max_tokens=400) for n in range(SLOTS)]
+    for generation in [*running, ask("waiting", 39)]:
         engine.submit(generation)
-    _step_until(engine, outputs, lambda: len(outputs) == SLOTS)
+    step_until(engine, outputs, lambda: len(outputs) == SLOTS)
     engine.cancel("waiting")
     outputs = {output.id: [output] for output in engine.step()}
     assert outputs["waiting"][0].finish is Finish.CANCELLED
     assert len(executor.requests) == SLOTS
     for generation in running:
         engine.cancel(generation.id)
-    _step_until(engine, outputs, lambda: not engine.has_work())
+    step_until(engine, outputs, lambda: not engine.has_work())
 
 
 def test_cancelled_stream_gives_its_slot_and_blocks_back(engine: TensorRTEngine) -> None:
     outputs: Outputs = {}
     for n in range(SLOTS):
-        engine.submit(_ask(f"a{n}", 40 + n, max_tokens=400))
-    _step_until(engine, outputs, lambda: len(outputs) == SLOTS)
+        engine.submit(ask(f"a{n}", 40 + n, max_tokens=400))
+    step_until(engine, outputs, lambda: len(outputs) == SLOTS)
     for n in range(SLOTS):
         engine.cancel(f"a{n}")
-    _step_until(engine, outputs, lambda: not engine.has_work())
-    assert set(_finishes(outputs).values()) == {Finish.CANCELLED}
+    step_until(engine, outputs, lambda: not engine.has_work())
+    assert set(finishes_of(outputs).values()) == {Finish.CANCELLED}
     # The iteration that freed them is told a moment later.
     until = time.monotonic() + END_S
     while (stats := engine.stats()).pages_free != stats.pages_total:
         assert time.monotonic() < until
-        _drive(engine, _ask("b", 49, max_tokens=1))
+        drive(engine, ask("b", 49, max_tokens=1))
 
 
 def test_more_than_the_executors_queue_holds_wait_here(engine: TensorRTEngine, tiny_reference: Reference) -> None:
-    asked = [_ask(str(n), 50 + n % 3, max_tokens=4) for n in range(5 * SLOTS)]
-    outputs = _drive(engine, *asked)
+    asked = [ask(str(n), 50 + n % 3, max_tokens=4) for n in range(5 * SLOTS)]
+    outputs = drive(engine, *asked)
     expected = {n: tiny_reference.generate(asked[n].prompt_ids, None, 4) for n in range(3)}
-    assert {name: _tokens(each) for name, each in outputs.items()} == {g.id: expected[int(g.id) % 3] for g in asked}
+    assert {name: tokens_of(each) for name, each in outputs.items()} == {g.id: expected[int(g.id) % 3] for g in asked}
 
 
 def test_more_rows_than_a_requests_part_of_the_table_are_refused_before_they_are_enqueued(
     engine: TensorRTEngine, executor: Any
 ) -> None:
-    engine.submit(_ask("good", 60, max_tokens=20))
+    engine.submit(ask("good", 60, max_tokens=20))
     with pytest.raises(Rejected, match="7 tiles") as caught:
-        engine.submit(_ask("bad", 61, tile_counts=(7,)))
+        engine.submit(ask("bad", 61, images=[picture(107, 7)]))
     assert caught.value.code == "invalid_image"
-    outputs = _drive(engine)
-    assert _finishes(outputs) == {"good": Finish.LENGTH} and len(executor.requests) == 1
+    outputs = drive(engine)
+    assert finishes_of(outputs) == {"good": Finish.LENGTH} and len(executor.requests) == 1
 
 
-def test_fault_while_computing_is_the_engines_and_nobodys_own(trt: Any, options: BootOptions) -> None:
+def test_fault_while_computing_is_the_engines_and_nobodys_own(trt: Any, boot_options: BootOptions) -> None:
     others = list(trt.Executor.living)
-    engine = boot.start(options, lambda *_: None, lambda *_: None)
+    engine = boot.start(boot_options, lambda *_: None, lambda *_: None)
     (executor,) = (each for each in trt.Executor.living if each not in others)
     outputs: Outputs = {}
     for n in range(3):
-        engine.submit(_ask(f"innocent{n}", 70 + n, max_tokens=500))
-    _step_until(engine, outputs, lambda: len(outputs) == 3)
+        engine.submit(ask(f"innocent{n}", 70 + n, max_tokens=500))
+    step_until(engine, outputs, lambda: len(outputs) == 3)
     wrong = trt.PromptTuningConfig(torch.zeros(4, 2), [1] * 4)
     executor.enqueue_request(trt.Request([VOCAB] * 4, 3, streaming=True, client_id=1 << 40, prompt_tuning_config=wrong))
     with pytest.raises(ExecutorFault, match="width"):
-        _step_until(engine, outputs, lambda: not engine.has_work())
+        step_until(engine, outputs, lambda: not engine.has_work())
     engine.close()
-    assert not [finish for finish in _finishes(outputs).values() if finish]
+    assert not [finish for finish in finishes_of(outputs).values() if finish]
 
 
 def test_two_pictures_under_the_same_words_share_no_keys(engine: TensorRTEngine, tiny_reference: Reference) -> None:
     """Nor do they share rows: the virtual ids count on over tiles and pictures."""
     for tile_counts in ((4,), (3, 1), (1, 3)):
-        generation = _ask("a", 80, 20, tile_counts)
+        generation = ask("a", 80, 20, [picture(100 + tiles, tiles) for tiles in tile_counts])
         tiles = np.concatenate([random_tiles(100 + tiles, tiles) for tiles in tile_counts])
         expected = tiny_reference.generate(generation.prompt_ids, tiles, 8)
-        outputs = _drive(engine, generation)["a"]
-        assert _tokens(outputs) == expected and outputs[0].cached_tokens == 0
+        outputs = drive(engine, generation)["a"]
+        assert tokens_of(outputs) == expected and outputs[0].cached_tokens == 0
 
 
 def test_picture_that_was_seen_before_is_reused_and_answers_alike(engine: TensorRTEngine, executor: Any) -> None:
-    first = _drive(engine, _ask("a", 81, 20, (5,)))["a"]
-    again = _drive(engine, _ask("a", 81, 20, (5,)))["a"]
+    first = drive(engine, ask("a", 81, 20, [picture(105, 5)]))["a"]
+    again = drive(engine, ask("a", 81, 20, [picture(105, 5)]))["a"]
     assert first[0].cached_tokens == 0 and (again[0].cached_tokens or 0) >= 64
-    assert _tokens(first) == _tokens(again)
+    assert tokens_of(first) == tokens_of(again)
     before, after = (request.prompt_tuning_config.embedding_table for request in executor.requests)
     assert torch.equal(before, after)
 
@@ -231,24 +181,25 @@ def test_picture_that_was_seen_before_is_reused_and_answers_alike(engine: Tensor
 def test_blocks_that_are_taken_over_in_part_are_not_counted_as_cached_whole(
     engine: TensorRTEngine, tiny_reference: Reference
 ) -> None:
-    whole = _text(82, 64)
-    _drive(engine, Generation("a", whole, Sampling(), 40))
-    fork = [*whole[:36], *_text(83, 28)]
-    outputs = _drive(engine, Generation("b", fork, Sampling(), 8))["b"]
+    whole = words(82, 64)
+    drive(engine, Generation("a", whole, Sampling(), 40))
+    fork = [*whole[:36], *words(83, 28)]
+    outputs = drive(engine, Generation("b", fork, Sampling(), 8))["b"]
     assert outputs[0].cached_tokens == 32
-    assert _tokens(outputs) == tiny_reference.generate(fork, None, 8)
+    assert tokens_of(outputs) == tiny_reference.generate(fork, None, 8)
 
 
 def test_tenants_share_no_keys(engine: TensorRTEngine) -> None:
     cached = [
-        _drive(engine, _ask("a", 84, 70, (1,), salt=salt))["a"][0].cached_tokens for salt in (1, 2, 1, (1 << 64) - 1)
+        drive(engine, ask("a", 84, 70, [picture(101)], salt=salt))["a"][0].cached_tokens
+        for salt in (1, 2, 1, (1 << 64) - 1)
     ]
     assert cached[0] == cached[1] == cached[3] == 0 and (cached[2] or 0) > 0
 
 
 def test_statistics_that_are_told_once_add_up(engine: TensorRTEngine) -> None:
     before = engine.stats()
-    _drive(engine, *(_ask(str(n), 90 + n, max_tokens=6) for n in range(3)))
+    drive(engine, *(ask(str(n), 90 + n, max_tokens=6) for n in range(3)))
     between = engine.stats()
     after = engine.stats()
     assert before.steps < between.steps <= after.steps
@@ -259,20 +210,20 @@ def test_statistics_that_are_told_once_add_up(engine: TensorRTEngine) -> None:
 def test_temperature_of_zero_is_greedy_whatever_comes_with_it(
     engine: TensorRTEngine, tiny_reference: Reference
 ) -> None:
-    generation = _ask("a", 91)
+    generation = ask("a", 91)
     for sampling in (Sampling(top_p=0.9), Sampling(top_p=0.5, min_p=0.1, seed=4), Sampling(top_k=50)):
-        outputs = _drive(engine, msgspec.structs.replace(generation, sampling=sampling))["a"]
-        assert _tokens(outputs) == tiny_reference.generate(generation.prompt_ids, None, 8)
+        outputs = drive(engine, msgspec.structs.replace(generation, sampling=sampling))["a"]
+        assert tokens_of(outputs) == tiny_reference.generate(generation.prompt_ids, None, 8)
 
 
 def test_temperature_alone_draws_and_draws_the_same_with_the_same_seed(
     engine: TensorRTEngine, tiny_reference: Reference
 ) -> None:
     """Without top_k and top_p the executor would be greedy."""
-    generation = _ask("a", 92)
+    generation = ask("a", 92)
     greedy = tiny_reference.generate(generation.prompt_ids, None, 8)
     drawn = [
-        _tokens(_drive(engine, msgspec.structs.replace(generation, sampling=Sampling(seed, temperature=1.5)))["a"])
+        tokens_of(drive(engine, msgspec.structs.replace(generation, sampling=Sampling(seed, temperature=1.5)))["a"])
         for seed in (1, 1, 2)
     ]
     assert drawn[0] == drawn[1] != drawn[2] and greedy not in drawn
@@ -282,7 +233,7 @@ def test_answer_that_goes_on_does_not_draw_the_numbers_of_its_beginning_again(
     engine: TensorRTEngine, executor: Any
 ) -> None:
     sampling = Sampling(seed=3, temperature=1.0)
-    _drive(engine, _ask("a", 93, sampling=sampling), _ask("b", 93, sampling=sampling, generated=[7, 8, 9]))
+    drive(engine, ask("a", 93, sampling=sampling), ask("b", 93, sampling=sampling, generated=[7, 8, 9]))
     first, second = executor.requests
     assert first.sampling_config.seed != second.sampling_config.seed
     assert second.input_token_ids[-3:] == [7, 8, 9] and second.max_tokens == 5
@@ -300,8 +251,27 @@ def test_what_the_executor_clips_or_dies_of_is_refused_by_name(
     engine: TensorRTEngine, sampling: Sampling, why: str
 ) -> None:
     with pytest.raises(Rejected, match=why) as caught:
-        engine.submit(_ask("a", 94, sampling=sampling))
+        engine.submit(ask("a", 94, sampling=sampling))
     assert caught.value.code == "invalid_sampling" and not engine.has_work()
+
+
+def test_sampling_that_the_binding_throws_out_is_refused_before_it_ends_everybody(
+    trt: Any, engine: TensorRTEngine, executor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ranges are its own, narrower than ours here."""
+    real = trt.SamplingConfig
+
+    def narrow(**given: Any) -> Any:
+        if given.get("repetition_penalty", 1.0) > 10:
+            raise RuntimeError("Assertion failed: repetitionPenalty.value() <= 10.f")
+        return real(**given)
+
+    monkeypatch.setattr(trt, "SamplingConfig", narrow)
+    engine.submit(ask("good", 93, max_tokens=20))
+    with pytest.raises(Rejected, match=r"TensorRT-LLM does not take .*repetition_penalty.*: Assertion") as caught:
+        engine.submit(ask("bad", 94, sampling=Sampling(repetition_penalty=50.0)))
+    assert caught.value.code == "invalid_sampling"
+    assert finishes_of(drive(engine)) == {"good": Finish.LENGTH} and len(executor.requests) == 1
 
 
 def _json(schema: str) -> dict[str, Any]:
@@ -309,42 +279,34 @@ def _json(schema: str) -> dict[str, Any]:
 
 
 def test_guide_that_cannot_be_followed_is_refused_before_it_ends_everybody(
-    engine: TensorRTEngine, executor: Any, options: BootOptions
+    engine: TensorRTEngine, executor: Any
 ) -> None:
-    end = _end_ids(options)
-    engine.submit(_ask("good", 95, max_tokens=20))
+    engine.submit(ask("good", 95, max_tokens=20))
     for schema in ('{"type": "nothing"}', "{", '{"$ref": "#/nowhere"}'):
         with pytest.raises(Rejected) as caught:
-            engine.submit(_ask("bad", 96, stop_ids=end, **_json(schema)))
+            engine.submit(ask("bad", 96, stop_ids=ENDS, **_json(schema)))
         assert caught.value.code == "invalid_json_schema"
-    assert _finishes(_drive(engine)) == {"good": Finish.LENGTH} and len(executor.requests) == 1
+    assert finishes_of(drive(engine)) == {"good": Finish.LENGTH} and len(executor.requests) == 1
 
 
-def test_answer_under_a_grammar_goes_on_where_it_was_lost(engine: TensorRTEngine, options: BootOptions) -> None:
+def test_answer_under_a_grammar_goes_on_where_it_was_lost(engine: TensorRTEngine) -> None:
     """A guide begins at the answer's beginning, whatever the prompt holds of it."""
     schema = (
         '{"type":"object","properties":{"a":{"enum":["red","blue"]}},"required":["a"],"additionalProperties":false}'
     )
-    generation = _ask("a", 97, stop_ids=_end_ids(options), **_json(schema))
-    whole = _tokens(_drive(engine, generation)["a"])
+    generation = ask("a", 97, stop_ids=ENDS, **_json(schema))
+    whole = tokens_of(drive(engine, generation)["a"])
     assert len(whole) > 4
-    outputs = _drive(engine, msgspec.structs.replace(generation, generated=whole[:3]))
-    assert _tokens(outputs["a"]) == whole[3:]
-
-
-def _end_ids(options: BootOptions) -> list[int]:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(options.checkpoint / "tokenizer.json"))
-    return [tokenizer.token_to_id(name) for name in ("<|im_end|>", "<|endoftext|>")]
+    outputs = drive(engine, msgspec.structs.replace(generation, generated=whole[:3]))
+    assert tokens_of(outputs["a"]) == whole[3:]
 
 
 def test_context_that_ends_before_max_tokens_is_told_as_a_length(engine: TensorRTEngine) -> None:
     """The executor would shorten the answer with a line in its log."""
-    outputs = _drive(engine, _ask("a", 98, length=1016, max_tokens=500))
-    assert _finishes(outputs) == {"a": Finish.LENGTH} and len(_tokens(outputs["a"])) == 8
+    outputs = drive(engine, ask("a", 98, length=1016, max_tokens=500))
+    assert finishes_of(outputs) == {"a": Finish.LENGTH} and len(tokens_of(outputs["a"])) == 8
     with pytest.raises(Rejected, match="it must fit into 1024"):
-        engine.submit(_ask("b", 98, length=1024))
+        engine.submit(ask("b", 98, length=1024))
 
 
 def test_executor_is_set_up_out_of_the_way_of_known_faults(trt: Any, engine: TensorRTEngine, executor: Any) -> None:
@@ -354,17 +316,17 @@ def test_executor_is_set_up_out_of_the_way_of_known_faults(trt: Any, engine: Ten
     assert config.decoding_config is None and not config.kv_cache_config.host_cache_size
     assert not config.enable_chunked_context and config.max_beam_width == 1
     assert config.guided_decoding_config.backend is trt.GuidedDecodingConfig.GuidedDecodingBackend.XGRAMMAR
-    _drive(engine, _ask("a", 99, tile_counts=(1,)))
+    drive(engine, ask("a", 99, images=[picture(101)]))
     (request,) = executor.requests
     assert request.streaming and request.lookahead_config is None and request.sampling_config.beam_width == 1
 
 
 def test_bindings_that_are_not_as_written_down_are_not_started(
-    trt: Any, options: BootOptions, monkeypatch: pytest.MonkeyPatch
+    trt: Any, boot_options: BootOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(trt, "SchedulerConfig")
     monkeypatch.setattr(trt, "OutputConfig", trt.PeftCacheConfig)
     with pytest.raises(NotUsable) as caught:
-        boot.start(options, lambda *_: None, lambda *_: None)
+        boot.start(boot_options, lambda *_: None, lambda *_: None)
     assert "SchedulerConfig is absent" in str(caught.value)
     assert "OutputConfig takes no return_perf_metrics" in str(caught.value)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.tensorrt_llm import INSTALLED
+from tests.fixtures.engines import ENDS
 from worker.engine.frames import encode, from_engine_decoder
 from worker.engine.generation import Finish, Generation, Grammar, GrammarKind, Sampling, TokenOutput
 from worker.engine.messages import (
@@ -34,8 +35,6 @@ from worker.engine.messages import (
 
 pytestmark = pytest.mark.integration
 
-ENDS = [2019, 2017]
-"""The tiny tokenizer's <|im_end|> and <|endoftext|>."""
 DEADLINE_S = 60.0
 ARGUMENTS = ["--slots", "4", "--threads", "1"]
 

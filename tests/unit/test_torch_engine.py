@@ -1,7 +1,6 @@
 """The engine over a fake model of a few numbers: what it computes, in which batches, and what it refuses."""
 
 import hashlib
-import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 
 from tests.fakes.model import POISON, TILE_SIZE, TOKENS_PER_TILE, VOCAB, FakeModel
 from worker.engine.generation import Finish, Generation, Image, Sampling, TokenOutput
-from worker.engine.protocol import Rejected
 from worker.engine.torch.engine import TorchEngine
 from worker.engine.torch.options import EngineOptions
 
@@ -86,16 +84,6 @@ def test_a_generation_runs_to_its_length_and_frees_everything() -> None:
     assert stats.pages_free + stats.pages_cached == stats.pages_total == 64
 
 
-def test_a_stop_id_ends_the_sequence_and_is_among_its_tokens() -> None:
-    answer = _alone(_ask("a"))
-    stop = answer[5]
-    engine = _engine()
-    engine.submit(_ask("a", stop_ids=[stop]))
-    outputs = _drive(engine)["a"]
-    assert _tokens(outputs) == answer[: answer.index(stop) + 1]
-    assert outputs[-1].finish is Finish.STOP
-
-
 @pytest.mark.parametrize(
     "sampling", [Sampling(), Sampling(seed=4, temperature=1.5), Sampling(temperature=1.0, top_k=3)]
 )
@@ -154,16 +142,6 @@ def test_a_continuation_from_any_token_gives_the_same_rest(generation: Generatio
         assert rest == whole[split:], split
 
 
-def test_a_continuation_that_had_ended_ends_at_once_without_tokens() -> None:
-    engine = _engine()
-    engine.submit(_ask("full", generated=[1] * 12))
-    engine.submit(_ask("stopped", generated=[1, 7], stop_ids=[7]))
-    outputs = {o.id: o for o in engine.step()}
-    assert (outputs["full"].finish, outputs["full"].tokens) == (Finish.LENGTH, [])
-    assert outputs["stopped"].finish is Finish.STOP
-    assert not engine.has_work()
-
-
 def test_a_second_round_computes_only_what_is_new() -> None:
     first = _ask("one", 1, 21)
     engine = _engine()
@@ -196,14 +174,6 @@ def test_two_pictures_under_the_same_text_share_no_pages() -> None:
     outputs = _drive(engine)["dog"]
     assert outputs[0].cached_tokens == 0
     assert _tokens(outputs) == _alone(dog)
-
-
-def test_another_salt_reuses_nothing() -> None:
-    engine = _engine()
-    engine.submit(_ask("mine", salt=1))
-    _drive(engine)
-    engine.submit(_ask("theirs", salt=2))
-    assert _drive(engine)["theirs"][0].cached_tokens == 0
 
 
 def test_one_picture_in_two_waiting_requests_is_encoded_once_in_one_batch() -> None:
@@ -288,12 +258,6 @@ def test_cancel_frees_slot_and_pages_at_any_time() -> None:
         assert engine.stats().pages_free + engine.stats().pages_cached == 64
 
 
-def test_cancel_of_an_unknown_id_is_ignored() -> None:
-    engine = _engine()
-    engine.cancel("nobody")
-    assert engine.step() == []
-
-
 def test_an_answer_is_cut_where_the_cache_ends() -> None:
     engine = _engine(pages=5)
     engine.submit(_ask("a", 1, 15, max_tokens=1000))
@@ -308,69 +272,6 @@ def test_many_sequences_through_few_pages_all_end() -> None:
         engine.submit(_ask(str(n), n, 5 + n, max_tokens=5))
     outputs = _drive(engine)
     assert all(_tokens(outputs[str(n)]) == _alone(_ask(str(n), n, 5 + n, max_tokens=5)) for n in range(12))
-
-
-def test_logprobs_come_with_the_tokens_of_those_who_asked() -> None:
-    engine = _engine()
-    engine.submit(_ask("with", 1, sampling=Sampling(logprobs=2)))
-    engine.submit(_ask("without", 2))
-    outputs = _drive(engine)
-    for output in outputs["with"]:
-        token = output.tokens[0]
-        assert token.logprob is not None and token.logprob <= 0
-        assert token.top[0].id == token.id and len(token.top) == 2
-    assert outputs["without"][0].tokens[0].logprob is None
-
-
-@pytest.mark.parametrize(
-    ("change", "code", "words"),
-    [
-        ({"prompt_ids": []}, "invalid_prompt", "no tokens"),
-        ({"prompt_ids": [1, -1]}, "invalid_prompt", r"prompt_ids\[1\] is -1"),
-        ({"prompt_ids": [1, VOCAB]}, "invalid_prompt", rf"prompt_ids\[1\] is {VOCAB}"),
-        ({"prompt_ids": [2**62]}, "invalid_prompt", r"prompt_ids\[0\]"),
-        ({"prompt_ids": [1, *range(VOCAB, VOCAB + 3)], "images": [_image(1)]}, "invalid_prompt", "3 visual tokens"),
-        ({"prompt_ids": [1, VOCAB + 1, VOCAB], "images": [_image(1)]}, "invalid_prompt", rf"is {VOCAB + 1}"),
-        ({"prompt_ids": [1] * 256}, "context_length_exceeded", "256 tokens.* 256"),
-        ({"max_tokens": 0}, "invalid_prompt", "max_tokens is 0"),
-        ({"generated": [VOCAB]}, "invalid_prompt", r"generated\[0\]"),
-        ({"stop_ids": [-5]}, "invalid_prompt", r"stop_ids\[0\] is -5"),
-        ({"images": [Image(b"x" * 32, 0, b"")]}, "invalid_image", "0 tiles"),
-        ({"images": [Image(b"x" * 32, 1, b"12345")]}, "invalid_image", "5 bytes.* 12"),
-        ({"images": [Image(b"x", 1, b"x" * 12)]}, "invalid_image", "1 bytes, not 32"),
-        ({"sampling": Sampling(temperature=math.nan)}, "invalid_sampling", "temperature is nan"),
-        ({"sampling": Sampling(temperature=-1)}, "invalid_sampling", "temperature is -1"),
-        ({"sampling": Sampling(top_p=1.5)}, "invalid_sampling", "top_p is 1.5"),
-        ({"sampling": Sampling(min_p=-0.1)}, "invalid_sampling", "min_p is -0.1"),
-        ({"sampling": Sampling(top_k=-1)}, "invalid_sampling", "top_k is -1"),
-        ({"sampling": Sampling(top_k=2**63)}, "invalid_sampling", f"top_k is {2**63}"),
-        ({"sampling": Sampling(repetition_penalty=0.0)}, "invalid_sampling", "repetition_penalty is 0"),
-        ({"sampling": Sampling(presence_penalty=3)}, "invalid_sampling", "presence_penalty is 3"),
-        ({"sampling": Sampling(frequency_penalty=math.inf)}, "invalid_sampling", "frequency_penalty is inf"),
-        ({"sampling": Sampling(logprobs=21)}, "invalid_sampling", "logprobs is 21"),
-        ({"sampling": Sampling(logit_bias={VOCAB: 1.0})}, "invalid_sampling", f"token {VOCAB}"),
-        ({"sampling": Sampling(logit_bias={1: math.nan})}, "invalid_sampling", "of 1 is nan"),
-    ],
-)
-def test_what_can_never_run_is_rejected_with_its_numbers(change: dict[str, object], code: str, words: str) -> None:
-    engine = _engine()
-    with pytest.raises(Rejected, match=words) as caught:
-        engine.submit(_ask("bad", **change))
-    assert caught.value.code == code
-    assert not engine.has_work()
-
-
-def test_an_id_that_is_alive_is_rejected_until_its_last_output() -> None:
-    engine = _engine()
-    engine.submit(_ask("a"))
-    with pytest.raises(Rejected, match="'a' is alive"):
-        engine.submit(_ask("a"))
-    engine.cancel("a")
-    with pytest.raises(Rejected, match="'a' is alive"):
-        engine.submit(_ask("a"))
-    engine.step()
-    engine.submit(_ask("a"))
-    assert len(_tokens(_drive(engine)["a"])) == 12
 
 
 _REQUESTS = st.lists(
