@@ -16,12 +16,15 @@ from jobs.settings import ServiceSettings
 from tests.acceptance.system import System, system
 from tests.fixtures.pictures import picture
 from tests.fixtures.services import fresh_database, fresh_prefix, settings_for
+from tests.fixtures.tensorrt_llm import Serving
 
 
 @pytest.fixture
-def own_system(service_settings: ServiceSettings, tiny_model: Path, tmp_path: Path) -> Iterator[System]:
+def own_system(
+    service_settings: ServiceSettings, serving: Serving, tiny_model: Path, tmp_path: Path
+) -> Iterator[System]:
     """A system of this test's own. Nothing runs yet."""
-    with system(service_settings, tmp_path, VLMQ_WORKER_PATH=str(tiny_model)) as it:
+    with system(service_settings, tmp_path, VLMQ_WORKER_PATH=str(tiny_model), **serving.tiny) as it:
         yield it
 
 
@@ -36,11 +39,15 @@ def running(own_system: System) -> System:
 
 @pytest.fixture
 def on_private_redis(
-    service_settings: ServiceSettings, private_redis: EmbeddedValkey, tiny_model: Path, tmp_path: Path
+    service_settings: ServiceSettings,
+    private_redis: EmbeddedValkey,
+    serving: Serving,
+    tiny_model: Path,
+    tmp_path: Path,
 ) -> Iterator[System]:
     """A system whose Redis the test may kill. Nothing runs yet."""
     settings = service_settings.model_copy(update={"redis_url": private_redis.url})
-    with system(settings, tmp_path, VLMQ_WORKER_PATH=str(tiny_model)) as it:
+    with system(settings, tmp_path, VLMQ_WORKER_PATH=str(tiny_model), **serving.tiny) as it:
         yield it
 
 
@@ -95,6 +102,7 @@ def neighbourhood(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbou
 @pytest.fixture(scope="session")
 def shared(
     services: Services,
+    serving: Serving,
     tiny_model: Path,
     neighbourhood: Neighbourhood,
     tmp_path_factory: pytest.TempPathFactory,
@@ -103,7 +111,7 @@ def shared(
     folder = tmp_path_factory.mktemp("shared")
     with fresh_database(services) as url:
         settings = settings_for(url, services.redis_url, fresh_prefix(), folder)
-        environment = {
+        environment = serving.tiny | {
             "VLMQ_WORKER_PATH": str(tiny_model),
             "VLMQ_WORKER_ALLOWED_PRIVATE_HOSTS": f"{neighbourhood.media},{neighbourhood.silent}",
             "VLMQ_WORKER_ALLOWED_FILE_ROOTS": str(neighbourhood.root),

@@ -222,6 +222,14 @@ class Reader:
     def text(self) -> str:
         return "".join(event["text"] for event in list(self.events) if event["type"] == "job.delta")
 
+    def told(self) -> dict[int, str]:
+        """What was told of each choice so far."""
+        texts: dict[int, str] = {}
+        for event in list(self.events):
+            if event["type"] == "job.delta":
+                texts[event["index"]] = texts.get(event["index"], "") + event["text"]
+        return texts
+
     def tokens(self) -> int:
         return sum(event["type"] == "job.delta" for event in list(self.events))
 

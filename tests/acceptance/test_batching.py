@@ -8,7 +8,7 @@ from tests.acceptance.bodies import chat
 from tests.acceptance.system import System
 from tests.fixtures.pictures import data_url, picture
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.every_backend]
 COLOURS = ("steelblue", "seagreen", "gold", "black")
 
 

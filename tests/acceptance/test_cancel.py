@@ -10,7 +10,7 @@ from tests.acceptance.bodies import chat
 from tests.acceptance.system import System
 from tests.fixtures.eventually import eventually
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.every_backend]
 
 LONG: dict[str, Any] = chat("Tell a long story.", max_tokens=3500)
 

@@ -10,6 +10,7 @@ import pytest
 from tests.acceptance.bodies import chat
 from tests.acceptance.system import MODEL, System
 from tests.fixtures.pictures import data_url, picture
+from tests.fixtures.tensorrt_llm import Serving
 
 pytestmark = pytest.mark.acceptance
 
@@ -83,8 +84,10 @@ def test_answer_keeps_the_schema_that_the_client_sends(client: openai.OpenAI) ->
     assert refused.value.param == "response_format.json_schema.schema"
 
 
-def test_openai_client_gets_three_choices_whole_and_as_a_stream(client: openai.OpenAI) -> None:
-    body = chat("Talk.", data_url(picture()), max_tokens=24, temperature=1.0, seed=11, logprobs=True, top_logprobs=2)
+def test_openai_client_gets_three_choices_whole_and_as_a_stream(client: openai.OpenAI, serving: Serving) -> None:
+    body = chat("Talk.", data_url(picture()), max_tokens=24, temperature=1.0, seed=11)
+    if serving.logprobs:
+        body |= {"logprobs": True, "top_logprobs": 2}
     alone = client.chat.completions.create(**body).choices[0].message.content
     whole = client.chat.completions.create(**body, n=3)
     texts = [choice.message.content for choice in whole.choices]
@@ -99,11 +102,22 @@ def test_openai_client_gets_three_choices_whole_and_as_a_stream(client: openai.O
         reasons[choice.index] = choice.finish_reason
     assert streamed == texts
     assert reasons == {choice.index: choice.finish_reason for choice in whole.choices}
-    for choice in whole.choices:
+    for choice in whole.choices if serving.logprobs else ():
         assert choice.logprobs is not None and choice.logprobs.content is not None
         assert "".join(t.token for t in choice.logprobs.content) == choice.message.content
         assert all(bytes(t.bytes or b"").decode() == t.token for t in choice.logprobs.content)
         assert all(len(t.top_logprobs) == 2 for t in choice.logprobs.content)
+
+
+def test_logprobs_are_told_or_refused_by_name(client: openai.OpenAI, serving: Serving) -> None:
+    body = chat("Talk.", max_tokens=3, logprobs=True, top_logprobs=2)
+    if serving.logprobs:
+        (choice,) = client.chat.completions.create(**body).choices
+        assert choice.logprobs is not None and len(choice.logprobs.content or ()) == 3
+        return
+    with pytest.raises(openai.BadRequestError, match="logprobs = 2 cannot be had") as refused:
+        client.chat.completions.create(**body)
+    assert refused.value.code == "invalid_sampling"
 
 
 def test_tokens_counted_before_are_those_of_the_job(shared: System) -> None:

@@ -11,13 +11,14 @@ from jobs.settings import ServiceSettings
 from tests.acceptance.bodies import image_part
 from tests.acceptance.system import System, system
 from tests.fixtures.pictures import data_url
+from tests.fixtures.tensorrt_llm import Serving
 from tools.demo_model.conversation import Conversation, Task, is_right
 from tools.demo_model.drawing import draw
 from tools.demo_model.product import png_of
 from tools.demo_model.prompt import question_text
 from tools.demo_model.sample import draw_held_out
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.every_backend]
 
 ASKED = {
     Task.DESCRIBE: 8,
@@ -35,8 +36,9 @@ FIRST_SEED = 10_000
 
 
 @pytest.fixture
-def demo(service_settings: ServiceSettings, tmp_path: Path) -> Iterator[System]:
-    with system(service_settings, tmp_path, VLMQ_MODELS="vlmq-demo", VLMQ_WORKER_MODEL="vlmq-demo") as it:
+def demo(service_settings: ServiceSettings, serving: Serving, tmp_path: Path) -> Iterator[System]:
+    models = {"VLMQ_MODELS": "vlmq-demo", "VLMQ_WORKER_MODEL": "vlmq-demo"}
+    with system(service_settings, tmp_path, **models, **serving.demo) as it:
         it.start_api()
         it.start_maintenance()
         it.start_worker()

@@ -10,7 +10,7 @@ from tests.acceptance.system import MODEL, System
 from tests.fixtures.clips import animation, clip
 from tests.fixtures.pictures import data_url, picture
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.every_backend]
 
 
 @pytest.fixture

@@ -7,11 +7,9 @@ import pytest
 
 from tests.acceptance.system import MODEL, System
 from tests.fixtures.pictures import data_url, picture
+from tests.fixtures.tensorrt_llm import Serving
 
 pytestmark = pytest.mark.acceptance
-
-PAGE = 16
-"""Tokens of a page of the cache: what is known is reused in whole pages."""
 
 
 @pytest.fixture
@@ -27,7 +25,7 @@ def pictures(text: str) -> Any:
     return [{"role": "user", "content": [*parts, {"type": "input_text", "text": text}]}]
 
 
-def test_three_turns_over_pictures_compute_only_what_is_new(client: openai.OpenAI) -> None:
+def test_three_turns_over_pictures_compute_only_what_is_new(client: openai.OpenAI, serving: Serving) -> None:
     asked: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_output_tokens": 24, "instructions": "Look closely."}
     turn = client.responses.create(input=pictures("What is in these?"), **asked)
     for question in ("And behind them?", "Are you sure?"):
@@ -39,7 +37,7 @@ def test_three_turns_over_pictures_compute_only_what_is_new(client: openai.OpenA
         turn = client.responses.create(input=question, previous_response_id=turn.id, **asked)
         assert turn.usage is not None
         assert turn.usage.input_tokens == tokens.input_tokens > known
-        assert turn.usage.input_tokens_details.cached_tokens >= known // PAGE * PAGE > 0
+        assert turn.usage.input_tokens_details.cached_tokens >= known // serving.block * serving.block > 0
 
 
 def test_background_stream_is_left_and_resumed_at_every_event(client: openai.OpenAI) -> None:
