@@ -8,20 +8,23 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
+
 from jobs.counting import Counted
 from jobs.request import ChatRequest, ImagePart, VideoPart
 from worker.engine import generation
 from worker.engine.config import TilingConfig
 from worker.errors import MediaUnavailable, Stopped
 from worker.grammar_of import grammar_of
+from worker.media.decoders import Decoding
 from worker.media.errors import MediaCode, MediaRefused, VideoCode
-from worker.media.image import ImageLimits, Picture, open_image
+from worker.media.image import ImageLimits
 from worker.media.segments import Segments
 from worker.media.sources import Sources
-from worker.media.video import Video, open_video
 from worker.media.video_limits import VideoLimits
+from worker.media.work import Cut, Frames, ImageWork, Pieces, Size, VideoWork, Work
 from worker.prompt import MediaPart, Prompt, PromptBuilder, media_of
-from worker.tiles import at_detail, cut, tile_count
+from worker.tiles import at_detail, tile_count
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -61,16 +64,26 @@ class RequestLimits:
     video: VideoLimits
 
 
-Opened = Picture | Video
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A medium whose bytes are here and whose size is known."""
+
+    work: Work
+    size: Size | Frames
+
+
+_SHARES = 4
 
 
 class Preparer:
-    """Thread-safe. `threads` images and videos are worked on at a time, of all jobs together."""
+    """Thread-safe. `threads` images and videos are worked on at a time, of all jobs together, and a quarter as many of
+    one job: what is slow in it does not hold up the others."""
 
     def __init__(
         self,
         images: Sources,
         videos: Sources,
+        decoders: Decoding,
         prompts: PromptBuilder,
         geometry: Geometry,
         limits: RequestLimits,
@@ -78,10 +91,12 @@ class Preparer:
     ) -> None:
         self._images = images
         self._videos = videos
+        self._decoders = decoders
         self._prompts = prompts
         self._geometry = geometry
         self._limits = limits
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="media")
+        self._share = max(1, threads // _SHARES)
 
     def prepare(self, request: ChatRequest, ending: "Future[Any]") -> Prepared:
         """Raises RequestRefused, MediaUnavailable; Stopped as soon as `ending` is set."""
@@ -121,24 +136,35 @@ class Preparer:
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._decoders.close()
 
     def _all(self, work: Callable[[A], B], items: Sequence[A], ending: "Future[Any]") -> list[B]:
-        """`work` on every item; the first error in order of items is raised."""
-        futures: list[Future[B]] = [self._pool.submit(work, item) for item in items]
-        pending: set[Future[Any]] = {future for future in futures if not future.done()}
-        while pending and not ending.done():
-            pending = wait({*pending, ending}, return_when=FIRST_COMPLETED).not_done - {ending}
-        if pending or ending.done():
-            for future in futures:
-                future.cancel()
-            raise Stopped
-        return [future.result() for future in futures]
+        """`work` on every item; the first error in order of items is raised, and begins no more of them."""
+        futures: list[Future[B]] = []
+        while not ending.done():
+            running = {future for future in futures if not future.done()}
+            broken = any(future.done() and future.exception() for future in futures)
+            rest = [] if broken else items[len(futures) : len(futures) + self._share - len(running)]
+            futures += [self._pool.submit(work, item) for item in rest]
+            if rest:
+                continue
+            if not running:
+                return [future.result() for future in futures]
+            wait({*running, ending}, return_when=FIRST_COMPLETED)
+        for future in futures:
+            future.cancel()
+        raise Stopped
 
     def _open(self, part: MediaPart) -> Opened:
+        work: Work
         if isinstance(part, ImagePart):
-            return open_image(self._images.load(part.source), self._limits.image)
-        segments = Segments(part.num_segments or self._limits.segments, part.start, part.end)
-        return open_video(self._video_bytes(part.source), segments, self._limits.video)
+            work = ImageWork(self._images.load(part.source), self._limits.image)
+        else:
+            segments = Segments(part.num_segments or self._limits.segments, part.start, part.end)
+            work = VideoWork(self._video_bytes(part.source), segments, self._limits.video)
+        size = self._decoders.ask(work)
+        assert not isinstance(size, Pieces)
+        return Opened(work, size)
 
     def _video_bytes(self, source: str) -> bytes:
         try:
@@ -150,17 +176,19 @@ class Preparer:
 
     def _cut(self, item: tuple[MediaPart, Opened]) -> list[generation.Image]:
         part, opened = item
-        pictures = [opened.decode()] if isinstance(opened, Picture) else opened.decode()
-        return [cut(picture, self._tiling(part), self._geometry.tile_size) for picture in pictures]
+        how = Cut(self._tiling(part), self._geometry.tile_size)
+        pieces = self._decoders.ask(msgspec.structs.replace(opened.work, cut=how))
+        assert isinstance(pieces, Pieces)
+        return pieces.images
 
     def _tiling(self, part: MediaPart) -> TilingConfig:
         detail = part.detail if isinstance(part, ImagePart) else "low"
         return at_detail(self._geometry.tiling, detail, self._geometry.max_tiles)
 
     def _tiles(self, part: MediaPart, opened: Opened) -> int:
-        if isinstance(opened, Video):
-            return len(opened.indices)
-        return tile_count(opened.width, opened.height, self._tiling(part), self._geometry.tile_size)
+        if isinstance(opened.size, Frames):
+            return opened.size.count
+        return tile_count(opened.size.width, opened.size.height, self._tiling(part), self._geometry.tile_size)
 
     def _check_count(self, parts: Sequence[MediaPart]) -> None:
         limits = self._limits

@@ -24,6 +24,7 @@ from worker.engine.messages import Ready
 from worker.engine_process import EngineProcess, EngineTimes
 from worker.heartbeat import Heartbeat
 from worker.live_job import EndKind, LiveJobs
+from worker.media.decoders import Decoders
 from worker.media.image import ImageLimits
 from worker.media.sources import Sources
 from worker.media.video_limits import VideoLimits
@@ -202,7 +203,7 @@ def _preparer(
         max_tiles=settings.max_request_tiles,
         segments=settings.video_segments,
         max_segments=settings.max_video_segments,
-        image=ImageLimits(settings.max_image_pixels, settings.exif_orientation),
+        image=ImageLimits(settings.max_image_pixels, settings.exif_orientation, settings.image_decode_s),
         video=VideoLimits(
             max_pixels=settings.max_video_pixels,
             max_duration_s=settings.max_video_s,
@@ -210,9 +211,12 @@ def _preparer(
             decode_s=settings.video_decode_s,
         ),
     )
+    decoders = Decoders()
+    decoders.start()
     return Preparer(
         Sources.of(settings, blobs, settings.max_image_bytes),
         Sources.of(settings, blobs, settings.max_video_bytes),
+        decoders,
         prompts,
         Geometry(checkpoint.tiling, checkpoint.vision.image_size, model.max_tiles),
         limits,

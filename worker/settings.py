@@ -15,7 +15,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from jobs.settings import CONF, FileSettings, Names, SettingsError
+from jobs.settings import CONF, PREFIX, FileSettings, Names, SettingsError
 from jobs.tools import ToolFormat
 
 MIB = 1 << 20
@@ -65,6 +65,7 @@ class WorkerSettings(FileSettings):
     )
     max_image_bytes: int = Field(default=20 * MIB, ge=1, description="Bytes of one encoded image.")
     max_image_pixels: int = Field(default=50_000_000, ge=1, description="Width times height of one image.")
+    image_decode_s: float = Field(default=10.0, gt=0, description="Processor time that decoding one image may take.")
     max_videos: int = Field(default=4, ge=0, description="Videos per request.")
     video_segments: int = Field(default=8, ge=1, description="Frames seen of a video, unless the request says.")
     max_video_segments: int = Field(default=32, ge=1, description="Frames of one video that a request may ask for.")
@@ -72,7 +73,7 @@ class WorkerSettings(FileSettings):
     max_video_pixels: int = Field(default=8_900_000, ge=1, description="Width times height of one frame.")
     max_video_frames: int = Field(default=36_000, ge=1, description="Frames of a video, seen or not.")
     max_video_s: float = Field(default=1200.0, gt=0, description="Duration of a video.")
-    video_decode_s: float = Field(default=30.0, gt=0, description="Time that decoding one video may take.")
+    video_decode_s: float = Field(default=30.0, gt=0, description="Processor time that decoding one video may take.")
     exif_orientation: bool = Field(default=True, description="Turn pictures as their EXIF orientation says.")
 
     connect_timeout_s: float = Field(default=5.0, gt=0, description="Resolving and connecting to a media host.")
@@ -267,6 +268,13 @@ class EngineCommand:
         launcher = ["mpirun", "--allow-run-as-root", "--bind-to", "none"]
         others = [*tied, *server, "--follow", *self.arguments]
         return [*launcher, "-n", "1", *tied, *first, ":", "-n", str(self.ranks - 1), *others]
+
+
+def decoder_environment() -> dict[str, str]:
+    """Of the process that decodes media: none of our settings, among which are passwords, and no threads of a library
+    that it does not compute with."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return inherited | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 MPI_VARIABLES = ("OMPI_", "PMIX_", "PMI_", "SLURM_")

@@ -13,6 +13,7 @@ from jobs.counting import Counted, CountPrompt, CountRefused
 from jobs.job import Job, JobState
 from jobs.request import ChatRequest, ImagePart, Message, Role, Sampling, TextPart, VideoPart
 from tests.fixtures.clips import animation, clip
+from tests.fixtures.hostile import many_scans
 from tests.fixtures.pictures import png
 from tests.fixtures.worker import MODEL, WorkerBench, open_bench
 from worker.prompt import DEFAULT_SYSTEM
@@ -61,6 +62,7 @@ def bench(
             VLMQ_WORKER_MAX_REQUEST_TILES="20",
             VLMQ_WORKER_MAX_VIDEO_BYTES="100000",
             VLMQ_WORKER_MEDIA_BACKOFF_S="0.01",
+            VLMQ_WORKER_IMAGE_DECODE_S="2",
         ).wait_ready()
         yield bench
 
@@ -122,6 +124,19 @@ def test_animation_is_a_video_and_as_an_image_its_first_frame(bench: WorkerBench
     assert as_video.usage is not None
     assert as_image.usage is not None
     assert (as_video.usage.image_tokens, as_image.usage.image_tokens) == (5 * PER_TILE, PER_TILE)
+
+
+def test_job_of_slow_images_fails_with_the_limit_and_holds_up_no_other(bench: WorkerBench):
+    slow, usual = stored(bench, many_scans(6000, 15_000)), stored(bench, png(200, 100))
+    hostile = [bench.submit(*[ImagePart(slow, "low")] * 4, TextPart(QUESTION), max_tokens=4) for _ in range(2)]
+    jobs = [asked(bench, ImagePart(usual)) for _ in range(3)]
+    assert [job.error for job in jobs] == [None] * 3
+    assert not any(bench.store.get(job_id).state.terminal for job_id in hostile)
+    for job in map(bench.wait, hostile):
+        assert job.error is not None
+        assert job.error.code == "image_too_large"
+        assert "more than 2 s of processor time" in job.error.message
+    assert asked(bench, ImagePart(usual)).error is None
 
 
 @pytest.mark.parametrize(("detail", "tiles"), [("low", 1), ("auto", 3), ("high", 3)])

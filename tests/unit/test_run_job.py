@@ -15,6 +15,7 @@ from jobs.job import AttemptEnd, FinishReason, Job, JobState, Priority, Token
 from jobs.network import HostRule
 from jobs.request import ChatRequest, ImagePart, Message, Role, Sampling, TextPart
 from tests.fakes.blobs import FakeBlobs
+from tests.fakes.decoders import FakeDecoders
 from tests.fakes.engine import FakeEngine
 from tests.fakes.event_log import FakeEventLog
 from tests.fakes.queue import FakeQueue
@@ -62,16 +63,25 @@ class MovableStore(FakeJobStore):
 
 
 class SlowBlobs(FakeBlobs):
-    """Answers while `answers` is set."""
+    """Answers while `answers` is set; `most` is how many it was asked for at once."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked, self.answers = threading.Event(), threading.Event()
         self.answers.set()
+        self.counting = threading.Lock()
+        self.now = self.most = 0
+        self.gets = []
 
     def get(self, digest):
         self.asked.set()
+        self.gets.append(digest)
+        with self.counting:
+            self.now += 1
+            self.most = max(self.most, self.now)
         self.answers.wait(10)
+        with self.counting:
+            self.now -= 1
         return super().get(digest)
 
 
@@ -129,6 +139,7 @@ def bench(tokenizer: ChatTokenizer, tmp_path: Path) -> Iterator[Bench]:
     preparer = Preparer(
         sources,
         sources,
+        FakeDecoders(),
         PromptBuilder(tokenizer, VOCAB, 16, 4096),
         Geometry(TilingConfig(1, 12, True), 112),
         RequestLimits(
@@ -151,6 +162,29 @@ def bench(tokenizer: ChatTokenizer, tmp_path: Path) -> Iterator[Bench]:
     runner.abandon()
     publisher.close(5)
     preparer.close()
+
+
+def test_media_of_one_job_leave_threads_to_those_of_others(bench):
+    first, second = (ImagePart(f"blob:{bench.blobs.put(png(8 * k, 8))}") for k in (1, 2))
+    bench.engine.script, bench.engine.finish = bench.ids("Hi!"), Finish.LENGTH
+    bench.run(bench.submit(first, second))
+    assert bench.blobs.most == 1
+    bench.blobs.answers.clear()
+    ids = [bench.submit(first, second), bench.submit(second)]
+    threads = [threading.Thread(target=bench.runner.answer, args=(job_id,)) for job_id in ids]
+    for thread in threads:
+        thread.start()
+    eventually("both jobs' media are worked on", lambda: bench.blobs.now == 2)
+    bench.blobs.answers.set()
+    for thread in threads:
+        thread.join()
+    assert [bench.store.get(job_id).state for job_id in ids] == [JobState.INCOMPLETE] * 2
+
+
+def test_image_that_is_refused_begins_no_more_of_its_job(bench):
+    missing, there = ImagePart("blob:" + "0" * 64), ImagePart(f"blob:{bench.blobs.put(png(8, 8))}")
+    assert bench.run(bench.submit(missing, there)).error.code == "image_file_not_found"
+    assert bench.blobs.gets == ["0" * 64]
 
 
 def test_answer_that_stops_is_completed_with_usage_and_a_whole_log(bench):

@@ -1,1 +1,1 @@
-"""From a reference to an RGB picture: fetching within limits, decoding within limits. Knows no jobs."""
+"""From a reference to tiles: fetching within limits, decoding within limits, in other processes. Knows no jobs."""

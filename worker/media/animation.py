@@ -7,7 +7,7 @@ from PIL import Image, UnidentifiedImageError
 
 from worker.media.errors import MediaRefused, VideoCode
 from worker.media.image import FAULTS, to_rgb
-from worker.media.video_limits import DecodeClock, VideoLimits
+from worker.media.video_limits import VideoLimits
 
 _SHORTEST_MS, _INSTEAD_MS = 10, 100
 """Browsers show a frame whose delay is at most the first for the second."""
@@ -19,7 +19,6 @@ class Animation:
     def __init__(self, data: bytes, limits: VideoLimits) -> None:
         """Reads the headers. Raises MediaRefused."""
         self._limits = limits
-        self._clock = DecodeClock(limits.decode_s)
         Image.MAX_IMAGE_PIXELS = None
         try:
             self._image = Image.open(BytesIO(data), formats=("GIF", "WEBP"))
@@ -58,7 +57,6 @@ class Animation:
 
     def _walk(self, frames: int) -> Iterator[Image.Image]:
         for k in range(frames):
-            self._clock.check()
             try:
                 self._image.seek(k)
                 self._image.load()

@@ -18,7 +18,7 @@ class MediaCode(StrEnum):
     FILE_TOO_LARGE = "image_file_too_large"
     """More encoded bytes than allowed."""
     TOO_LARGE = "image_too_large"
-    """More pixels, or more tiles, than allowed."""
+    """More pixels, tiles, or time to decode, than allowed."""
     TOO_SMALL = "image_too_small"
     """No pixels at all."""
     PARSE_ERROR = "image_parse_error"
@@ -48,7 +48,7 @@ class VideoCode(StrEnum):
     FILE_NOT_FOUND = "video_file_not_found"
     TOO_MANY = "too_many_videos"
     TOO_SLOW = "video_decode_timeout"
-    """Decoding took longer than allowed."""
+    """Decoding took more processor time than allowed."""
     INVALID_BOUNDS = "invalid_video_bounds"
     """`start` or `end` lie outside the video, or more frames are asked for than allowed."""
 

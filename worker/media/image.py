@@ -30,8 +30,11 @@ _ORIENTATION = 0x0112
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
+    """`decode_s` is processor time, which whoever starts the decoding takes away when it is over."""
+
     max_pixels: int
     exif_orientation: bool = True
+    decode_s: float = 10.0
 
 
 class Picture:

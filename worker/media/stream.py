@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from worker.media.errors import MediaRefused, VideoCode
-from worker.media.video_limits import DecodeClock, VideoLimits
+from worker.media.video_limits import VideoLimits
 
 _MAX_RATE = 1000
 _FAULTS = (av.error.FFmpegError, OSError, ValueError, LookupError, ArithmeticError, MemoryError, EOFError)
@@ -38,7 +38,6 @@ class Stream:
     def __init__(self, data: bytes, container: str, limits: VideoLimits) -> None:
         """`container` is FFmpeg's name of the format: nothing is guessed from the bytes. Raises MediaRefused."""
         self._limits = limits
-        self._clock = DecodeClock(limits.decode_s)
         with _faults_refused("the video"):
             self._container = av.open(BytesIO(data), "r", format=container, metadata_errors="ignore")
         try:
@@ -69,7 +68,7 @@ class Stream:
 
     def read(self, indices: Sequence[int]) -> Iterator[Image.Image]:
         """The frames of rising indices, as RGB, turned as the file says. Raises MediaRefused."""
-        reader = _Reader(self._container, self._stream, self._keys, self._limits, self._clock)
+        reader = _Reader(self._container, self._stream, self._keys, self._limits)
         shown: tuple[int, Image.Image] | None = None
         for index in indices:
             if shown is None or shown[0] != index:
@@ -105,7 +104,6 @@ class Stream:
         times: list[int] = []
         keys: list[_Key] = []
         for packet in self._container.demux(self._stream):
-            self._clock.check()
             if packet.size == 0 or packet.is_discard:
                 continue
             if packet.pts is None:
@@ -129,13 +127,11 @@ class _Reader:
         stream: VideoStream,
         keys: list[_Key],
         limits: VideoLimits,
-        clock: DecodeClock,
     ) -> None:
         self._container = container
         self._stream = stream
         self._keys = keys
         self._limits = limits
-        self._clock = clock
         self._frames: Iterator[VideoFrame] = iter(())
         self._last: VideoFrame | None = None
         self._at = 0
@@ -172,7 +168,6 @@ class _Reader:
         self._frames = self._container.decode(self._stream)
 
     def _next(self) -> VideoFrame | None:
-        self._clock.check()
         frame = next(self._frames, None)
         if frame is not None:
             self._limits.check_size(frame.width, frame.height)

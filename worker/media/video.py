@@ -53,6 +53,10 @@ class Video:
         finally:
             self._frames.close()
 
+    def close(self) -> None:
+        """Instead of `decode`."""
+        self._frames.close()
+
 
 def open_video(data: bytes, segments: Segments, limits: VideoLimits) -> Video:
     """Reads headers and index alone. Raises MediaRefused."""

@@ -1,6 +1,5 @@
-"""What a video may cost, and the clock that ends its decoding."""
+"""What a video may cost."""
 
-import time
 from dataclasses import dataclass
 
 from worker.media.errors import MediaRefused, VideoCode
@@ -8,7 +7,8 @@ from worker.media.errors import MediaRefused, VideoCode
 
 @dataclass(frozen=True, slots=True)
 class VideoLimits:
-    """`max_pixels` counts one frame's; `max_frames` those of the file, seen or not; `decode_s` is for one video."""
+    """`max_pixels` counts one frame's; `max_frames` those of the file, seen or not; `decode_s` is processor
+    time for one video, which whoever starts the decoding takes away when it is over."""
 
     max_pixels: int
     max_duration_s: float
@@ -38,16 +38,3 @@ class VideoLimits:
             raise MediaRefused(
                 VideoCode.TOO_LARGE, f"the video lasts {seconds:.1f} s, longer than {self.max_duration_s:g} s"
             )
-
-
-class DecodeClock:
-    """Starts when it is made. Knows no frames: whoever decodes asks between two of them."""
-
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._end = time.monotonic() + limit_s
-
-    def check(self) -> None:
-        """Raises MediaRefused when the time is over."""
-        if time.monotonic() > self._end:
-            raise MediaRefused(VideoCode.TOO_SLOW, f"decoding the video took longer than {self._limit_s:g} s")
