@@ -11,7 +11,7 @@ from tests.acceptance.system import MODEL, System, system
 
 
 @contextmanager
-def running_system(checkpoint: Path, folder: Path) -> Iterator[System]:
+def running_system(checkpoint: Path, folder: Path, **environment: str) -> Iterator[System]:
     with Services(folder / "services") as services:
         migrate(services.database_url)
         settings = ServiceSettings(
@@ -20,7 +20,8 @@ def running_system(checkpoint: Path, folder: Path) -> Iterator[System]:
             blob_url=str(folder / "blobs"),
             models=(MODEL,),
         )
-        with system(settings, folder, VLMQ_WORKER_PATH=str(checkpoint), VLMQ_WORKER_MODEL=MODEL) as it:
+        own = {"VLMQ_WORKER_PATH": str(checkpoint), "VLMQ_WORKER_MODEL": MODEL}
+        with system(settings, folder, **own, **environment) as it:
             it.start_api()
             it.start_maintenance()
             yield it
