@@ -36,7 +36,7 @@ _DUE = f"""
     busy AS (
         SELECT target FROM webhook_deliveries WHERE {_LEASED} GROUP BY target HAVING count(*) >= :per_target
     ), due AS (
-        SELECT delivery.id, delivery.target
+        SELECT delivery.id, delivery.target, delivery.next_at
         FROM webhook_deliveries AS delivery LEFT JOIN webhook_endpoints AS endpoint ON endpoint.id = endpoint_id
         WHERE delivery.state = 'pending' AND delivery.next_at <= now()
           AND (delivery.leased_until IS NULL OR NOT ({_LEASED}))
@@ -67,7 +67,13 @@ _CLAIM = text(f"""
     LEFT JOIN webhook_endpoints AS endpoint ON endpoint.id = taken.endpoint_id
     LEFT JOIN webhook_secrets AS own ON own.tenant = taken.tenant AND taken.endpoint_id IS NULL""")
 
-_WAITING = text(f"WITH {_DUE} LIMIT :limit) SELECT id FROM due")
+# Of each target no more than may be under way, as far as the oldest that are due tell.
+_WAITING = text(f"""
+    WITH {_DUE} LIMIT 4 * :limit
+    ), placed AS (
+        SELECT id, next_at, row_number() OVER (PARTITION BY target ORDER BY next_at) AS place FROM due
+    )
+    SELECT id FROM placed WHERE place <= :per_target ORDER BY next_at LIMIT :limit""")
 
 
 class PostgresErrands:

@@ -342,7 +342,7 @@ def test_silent_receiver_leaves_room_for_the_others(database_url, receiver):
     bench.endpoint()
     for _ in range(5):
         bench.ended()
-    assert len(bench.errands.waiting(10)) == 5
+    assert len(bench.errands.waiting(10)) == 2  # more could not be claimed at once
     busy = [bench.errands.claim() for _ in range(2)]
     assert bench.errands.claim() is None and bench.errands.waiting(10) == []
     with receiving() as other:

@@ -19,7 +19,7 @@ from jobs.webhooks.sender import Sender
 from jobs.webhooks.settings import WebhookSettings
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jobs import new_job
-from tests.fixtures.receiver import Answering, Receiver, receiving
+from tests.fixtures.receiver import Receiver, receiving, silent_until
 from worker.deliveries.courier import Courier
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -43,14 +43,6 @@ class UnderWay:
         with self._lock:
             self._now -= 1
         handler.say(200)
-
-
-def silent_until(told: threading.Event) -> Answering:
-    def answer(handler: Any) -> None:
-        told.wait(120)
-        handler.say(200)
-
-    return answer
 
 
 @contextmanager
