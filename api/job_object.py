@@ -10,7 +10,8 @@ from api.completion import logprobs_object, tool_calls_object, usage_object
 from api.eta import Wait
 from api.tool_parser import said
 from jobs.events import Delta, Ended, Event, Queued, Started
-from jobs.job import Attempt, Job, JobError, Timeline
+from jobs.job import Attempt, Job, JobError, Timeline, Webhook
+from jobs.webhooks.event import RESPONSE_EVENTS
 
 
 class ErrorObject(BaseModel):
@@ -51,12 +52,19 @@ class ChoiceObject(BaseModel):
     finish_reason: str | None
 
 
+class JobWebhook(BaseModel):
+    """Where the job's end is told, and by which events. What signs is not shown."""
+
+    url: str
+    event_types: list[str]
+
+
 class JobObject(BaseModel):
     """`output`, `tool_calls` and `logprobs` are the answer so far: the first choice's; with `n` above 1 `choices` has
     them all, and is null otherwise. `finish_reason` is `length` when any choice was cut. `queue_position` is how many
     jobs are estimated to go before it, and `eta_s` in how many seconds it begins; both are null when it does not wait
-    and in lists, `eta_s` also while no speed is known. `attempts` is null in lists. `purged_at`: since when
-    its content is gone, because it was not to be stored."""
+    and in lists, `eta_s` also while no speed is known. `attempts` is null in lists. `webhook` is the job's
+    own, without its secret. `purged_at`: since when its content is gone, because it was not to be stored."""
 
     id: str
     object: str
@@ -68,6 +76,7 @@ class JobObject(BaseModel):
     priority: str
     deadline: float | None
     metadata: dict[str, str]
+    webhook: JobWebhook | None
     output: str
     tool_calls: list[dict[str, Any]] | None
     logprobs: dict[str, Any] | None
@@ -106,6 +115,7 @@ def job_object(job: Job, wait: Wait | None = None, attempts: Sequence[Attempt] |
         priority=job.priority.name.lower(),
         deadline=_unix(job.deadline),
         metadata=job.metadata,
+        webhook=_webhook(job.origin.webhook),
         output=(answer := said(job)).text,
         tool_calls=tool_calls_object(answer) or None,
         logprobs=_logprobs(job, 0),
@@ -166,6 +176,12 @@ def _choices(job: Job) -> list[ChoiceObject]:
 
 def _logprobs(job: Job, choice: int) -> dict[str, Any] | None:
     return None if job.request.logprobs is None else logprobs_object(job.tokens_of(choice))
+
+
+def _webhook(webhook: Webhook | None) -> JobWebhook | None:
+    if webhook is None:
+        return None
+    return JobWebhook(url=webhook.url, event_types=list(webhook.event_types or RESPONSE_EVENTS))
 
 
 def _unix(instant: datetime | None) -> float | None:

@@ -17,6 +17,7 @@ from api.eta import Wait, wait_of
 from api.idempotency import Made, key_of
 from api.job_object import DeletedJob, JobList, JobObject, event_name, event_object, job_list, job_object
 from api.openapi import event_stream, json_body
+from api.poll_hint import poll_hint
 from api.query import JobId, known_only, metadata_filter, resume_point
 from api.schema import JobBody, validate
 from api.settling import kept
@@ -40,6 +41,7 @@ async def submit_job(request: Request, caller: Asker, response: Response) -> Job
     shown = await backend.threads.call(_submit, backend, raw, caller, key_of(request, caller, raw))
     job_id = shown.value.id
     response.headers.update(shown.headers | {"x-vlmq-job-id": job_id, "location": f"/v1/jobs/{job_id}"})
+    response.headers.update(_hint(shown.value))
     return shown.value
 
 
@@ -75,18 +77,25 @@ async def list_jobs(
 
 @router.get("/{job_id}", summary="Read a job")
 async def get_job(
-    job_id: JobId, request: Request, tenant: Tenant, wait: Annotated[float, Query(ge=0)] = 0.0
+    job_id: JobId, request: Request, response: Response, tenant: Tenant, wait: Annotated[float, Query(ge=0)] = 0.0
 ) -> JobObject:
-    """With `?wait=` seconds the answer comes when the job has ended, or after that time as it is then."""
+    """With `?wait=` seconds the answer comes when the job has ended, or after that time as it is then. Before its end
+    `openai-poll-after-ms` says when to ask again."""
     backend = backend_of(request)
     known_only(request, "wait")
     if wait > backend.settings.max_wait_s:
         message = f"Invalid value for 'wait': at most {backend.settings.max_wait_s:g} seconds, got {wait:g}."
         raise ApiError(message, param="wait", code="invalid_value")
     if wait:
-        job = await backend.threads.call(backend.store.get, job_id, tenant)
-        await unless_gone(request, _until_end(backend, job, wait))
-    return await backend.threads.call(_read, backend, job_id, tenant)
+        row = await backend.threads.call(backend.store.get, job_id, tenant)
+        await unless_gone(request, _until_end(backend, row, wait))
+    job = await backend.threads.call(_read, backend, job_id, tenant)
+    response.headers.update(_hint(job))
+    return job
+
+
+def _hint(job: JobObject) -> dict[str, str]:
+    return poll_hint(JobState(job.status), job.eta_s)
 
 
 async def _until_end(backend: Backend, job: Job, wait_s: float) -> None:

@@ -53,11 +53,24 @@ CONTENT = frozenset(
     {("post", path) for path in AWAITED} | {("get", "/v1/jobs/{job_id}/events"), ("post", "/v1/jobs/{job_id}/requeue")}
 )
 """What needs a job's content, which may be gone while its row is there."""
+POLLED = frozenset(
+    {
+        ("post", "/v1/jobs"),
+        ("get", "/v1/jobs/{job_id}"),
+        ("post", "/v1/responses"),
+        ("get", "/v1/responses/{response_id}"),
+    }
+)
+"""What answers with a job that may not have ended."""
 OPEN = frozenset({"/healthz", "/metrics"})
 """What asks for no key and reads no parameter."""
 
 REQUEST_ID = {"description": "Names the request in the log.", "required": True, "schema": {"type": "string"}}
 RETRY_AFTER = {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}
+POLL_AFTER = {
+    "description": "After how many milliseconds to ask again, before the end.",
+    "schema": {"type": "integer", "minimum": 1},
+}
 REPLAYED = {
     "description": "The answer is that of the first request of this `Idempotency-Key`.",
     "schema": {"enum": ["true"]},
@@ -104,6 +117,8 @@ def headers_of(method: str, path: str, status: int) -> dict[str, Any]:
         headers |= RATE_LIMITS
     if method == "post" and path in WORK and status < 300:
         headers["idempotent-replayed"] = REPLAYED
+    if (method, path) in POLLED and status < 300:
+        headers["openai-poll-after-ms"] = POLL_AFTER
     return headers
 
 

@@ -12,6 +12,7 @@ from api.body import parse_object, read_body
 from api.errors import ApiError, ServerClosing, Unsupported, as_api_error, error_response, of_job
 from api.idempotency import Made, key_of, still_running
 from api.openapi import event_stream, json_body
+from api.poll_hint import poll_hint
 from api.query import known_only, resume_point
 from api.responses.body import ResponseBody, response_body
 from api.responses.include import INCLUDE, includes
@@ -26,7 +27,7 @@ from api.unstored import after_delivery, with_afterwards
 from jobs.errors import VlmqError
 from jobs.events import log_of
 from jobs.idempotency import IdempotencyKey
-from jobs.job import Job
+from jobs.job import Job, JobState
 
 router = APIRouter(prefix="/v1/responses", tags=["responses"])
 
@@ -52,7 +53,7 @@ async def create_response(request: Request, caller: Asker) -> Response:
     if body.stream:
         return with_afterwards(EventStream(OPENING, stream_of(backend, job), headers, on_gone=cancel), afterwards)
     if body.background:
-        return JSONResponse(response_object(job), headers=headers)
+        return JSONResponse(response_object(job), headers=headers | await backend.threads.call(_hint, backend, job))
     if made.replayed and not job.state.terminal:
         raise still_running(job)
     try:
@@ -108,7 +109,8 @@ async def retrieve_response(
     include_obfuscation: bool = False,
 ) -> Response:
     """As it is now; or with `stream=true` all its events from sequence 0 on, or those behind `starting_after` (or the
-    header `Last-Event-ID`), however the response was created and for as long as it is kept."""
+    header `Last-Event-ID`), however the response was created and for as long as it is kept. Before its end
+    `openai-poll-after-ms` says when to ask again."""
     backend = backend_of(request)
     known_only(request, "stream", "starting_after", "include_obfuscation", many=INCLUDE)
     check_includes(wanted := includes(request), LOGPROBS)
@@ -121,12 +123,18 @@ async def retrieve_response(
         if starting_after is not None:
             message = "Invalid value for 'starting_after': it is only allowed with 'stream=true'."
             raise ApiError(message, param="starting_after", code="invalid_value")
-        return JSONResponse(response_object(job))
+        return JSONResponse(response_object(job), headers=await backend.threads.call(_hint, backend, job))
     after = resume_point(request, starting_after)
     if job.state.terminal and after > (last := last_number(job)):
         message = f"Invalid value for 'starting_after': the events end at {last}, got {after}."
         raise ApiError(message, param="starting_after", code="invalid_value")
     return EventStream(OPENING, stream_of(backend, job, after))
+
+
+def _hint(backend: Backend, job: Job) -> dict[str, str]:
+    # As if it had come just now: an older one waits no longer than that, and a long queue is not counted for a hint.
+    waits = job.state is JobState.QUEUED
+    return poll_hint(job.state, backend.submission.backpressure.watch.wait_of_new(job).eta_s if waits else None)
 
 
 def _settled(backend: Backend, response_id: str, tenant: str) -> Job:

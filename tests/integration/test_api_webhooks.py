@@ -260,6 +260,27 @@ def test_webhook_of_a_job_is_called_at_its_end(
     StandardWebhook(secret).verify(got.body, got.headers)
 
 
+def test_job_shows_its_own_webhook_and_never_what_signs(http: httpx2.Client, receiver: Receiver) -> None:
+    secret = new_secret()
+    usual = {"url": receiver.url, "event_types": list(EVENT_TYPES[:4])}
+    named = {"url": receiver.url, "event_types": ["job.cancelled"]}
+    for asked, shown in (
+        (receiver.url, usual),
+        ({"url": receiver.url, "secret": secret}, usual),
+        (named | {"secret": secret}, named),
+        (None, None),
+    ):
+        submitted = http.post("/v1/jobs", json=BODY | {"webhook": asked})
+        job_id = submitted.json()["id"]
+        read, listed = http.get(f"/v1/jobs/{job_id}"), http.get("/v1/jobs", params={"limit": 1})
+        ended = http.post(f"/v1/jobs/{job_id}/cancel")
+        log = http.get(f"/v1/jobs/{job_id}/events")
+        assert submitted.json()["webhook"] == read.json()["webhook"] == ended.json()["webhook"] == shown
+        assert listed.json()["data"][0]["webhook"] == shown
+        for answer in (submitted, read, listed, ended, log):
+            assert secret not in answer.text and "secret" not in answer.text
+
+
 def test_tenants_secret_is_shown_once(http: httpx2.Client) -> None:
     new = http.post("/v1/webhook_secret/rotate", json={"keep_old_secret_active_for_24_hours": True}).json()
     assert new["signing_secret"].startswith("whsec_")

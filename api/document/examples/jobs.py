@@ -16,6 +16,7 @@ QUEUED: dict[str, Any] = {
     "priority": "background",
     "deadline": None,
     "metadata": {"shelf": "7"},
+    "webhook": None,
     "output": "",
     "tool_calls": None,
     "logprobs": None,
