@@ -1,6 +1,7 @@
 """How an attempt and a job end. Every change to a terminal state passes here, and every return to the queue."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, select, text
@@ -129,10 +130,10 @@ def end_job(
         "usage": encode(usage) if usage else None,
         "finish_reason": finish_reason,
         "finish_reasons": encode(finish_reasons) if finish_reasons else None,
-        "error": encode(error) if error else None,
+        "error": encode(replace(error, message=_plain(error.message))) if error else None,
         "losses": row.losses if losses is None else losses,
         "end": end,
-        "detail": detail,
+        "detail": _plain(detail),
         **stamped(stamps),
         **new_events(),
     }
@@ -156,7 +157,12 @@ def return_or_bury(
         "count": add_tokens(connection, row, tokens),
         "losses": losses,
         "end": end,
-        "detail": detail,
+        "detail": _plain(detail),
         **stamped(Stamps()),
     }
     return job_of(connection.execute(_RETURN, values).one())
+
+
+def _plain(words: str) -> str:
+    """What PostgreSQL can keep of somebody else's words: an end must not fail by how its reason is spelt."""
+    return words.encode(errors="replace").decode().replace("\x00", "\ufffd")

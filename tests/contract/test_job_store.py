@@ -316,6 +316,17 @@ def test_finish_as_failed_keeps_the_error(store: JobStore) -> None:
     assert (done.state, done.error, done.losses) == (JobState.FAILED, error, 0)
 
 
+@pytest.mark.parametrize("words", ["it holds \x00", "it holds \ud800"])
+def test_end_whose_reason_no_text_can_hold_is_an_end_all_the_same(store: JobStore, words: str) -> None:
+    job = store.insert(new_job(max_attempts=2))
+    back = store.give_back(claimed(store).id, 1, AttemptEnd.WORKER_ERROR, words, ())
+    assert (back.state, back.losses) == (JobState.QUEUED, 1)
+    done = store.finish(claimed(store).id, 2, Outcome(JobState.FAILED, (), error=JobError("server_error", words)))
+    assert done.error is not None
+    assert (done.state, done.error.code, done.error.message[:8]) == (JobState.FAILED, "server_error", "it holds")
+    assert store.attempts(job.id)[0].detail[:8] == "it holds"
+
+
 def test_finish_repeated_after_a_lost_answer_returns_the_finished_job(store: JobStore) -> None:
     store.insert(new_job())
     job = claimed(store)
