@@ -23,7 +23,10 @@ def _parse(text: str) -> datetime:
         raise _refusal("must be a number of seconds or an ISO 8601 instant", text) from exc
     if instant.tzinfo is None:
         raise _refusal("needs an offset from UTC, like 2026-01-31T12:00:00Z", text)
-    return instant.astimezone(UTC)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as exc:
+        raise _refusal("lies outside the calendar in UTC", text) from exc
 
 
 def _refusal(why: str, value: float | str) -> ApiError:

@@ -79,26 +79,28 @@ Content = Annotated[InputText | InputImage | InputVideo | InputFile | OutputText
 
 def _as_parts(content: Any, info: pydantic.ValidationInfo) -> Any:
     if not isinstance(content, str):
-        return _without_nulls(content)
+        return _parts_without_nulls(content)
     kind = "output_text" if info.data.get("role") == "assistant" else "input_text"
     return [{"type": kind, "text": content}]
 
 
 def _without_nulls(value: Any) -> Any:
     """Clients send an item back as they got it, with `phase: null` and the like."""
-    if isinstance(value, list):
-        return [_without_nulls(entry) for entry in value]
     return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
 
 
+def _parts_without_nulls(parts: Any) -> Any:
+    return [_without_nulls(part) for part in parts] if isinstance(parts, list) else parts
+
+
 def _as_texts(output: Any) -> Any:
-    return [{"type": "input_text", "text": output}] if isinstance(output, str) else _without_nulls(output)
+    return [{"type": "input_text", "text": output}] if isinstance(output, str) else _parts_without_nulls(output)
 
 
 def _object_text(arguments: str) -> str:
     try:
         msgspec.json.decode(arguments, type=dict[str, Any])
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise ValueError(f"it must be the text of a JSON object ({exc})") from exc
     return arguments
 

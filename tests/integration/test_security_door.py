@@ -1,5 +1,7 @@
 """What foreign pages and hostile bytes do at the door of a server: no forged events, headers, files, deep bodies."""
 
+import json
+
 import httpx2
 import pytest
 
@@ -96,6 +98,15 @@ def test_deep_schema_is_refused_by_name(http: httpx2.Client, depth: int) -> None
         body = f'{{"model":"{MODEL}","messages":{messages},"{field}":{value}}}'
         answer = http.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
         assert answer.status_code == 400, (field, answer.text[:300])
+
+
+@pytest.mark.parametrize("depth", [600, 1000, 5000])
+def test_deep_input_item_is_refused_by_name(http: httpx2.Client, depth: int) -> None:
+    call = {"type": "function_call", "call_id": "a", "name": "b", "arguments": '{"a":' + nested(depth) + "}"}
+    said = f'{{"model":"{MODEL}","input":[{{"role":"user","content":{nested(depth)}}}]}}'
+    for content in (said, json.dumps({"model": MODEL, "input": [call]})):
+        answer = http.post("/v1/responses", content=content, headers={"content-type": "application/json"})
+        assert answer.status_code == 400, answer.text[:300]
 
 
 def test_schema_that_names_another_place_is_never_fetched(http: httpx2.Client) -> None:

@@ -264,7 +264,11 @@ def test_no_deadline_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "deadline", [0, -1, 3601, 1e300, "2026-01-02T03:00:00Z", "2026-01-03T03:00:00Z", "2026-01-02T03:30:00", "soon", ""]
+    "deadline",
+    [
+        *(0, -1, 3601, 1e300, "2026-01-02T03:00:00Z", "2026-01-03T03:00:00Z", "2026-01-02T03:30:00", "soon", ""),
+        *("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"),
+    ],
 )
 def test_wrong_deadline_is_refused(deadline: float | str) -> None:
     with pytest.raises(ApiError) as caught:
