@@ -30,6 +30,15 @@ class Server(uvicorn.Server):
                 for listening in server.sockets:
                     log.info("ready on %s", _url(listening), extra={"action": "api.ready"})
 
+    async def on_tick(self, counter: int) -> bool:
+        # A new process reads on where a broken one cannot: whoever started this one starts another.
+        return await super().on_tick(counter) or self.broken
+
+    @property
+    def broken(self) -> bool:
+        backend: Backend | None = getattr(self._app.state, "backend", None)
+        return backend is not None and backend.reader.broken
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         backend: Backend | None = getattr(self._app.state, "backend", None)
         if backend is not None:
@@ -66,7 +75,7 @@ def main() -> int:
     )
     server = Server(config, app)
     server.run()
-    return 0 if server.started else 3
+    return 0 if server.started and not server.broken else 3
 
 
 def refuse_open_door(settings: ApiSettings, services: ServiceSettings) -> None:

@@ -43,8 +43,9 @@ class Follower:
         for event in events[self.expected - first :]:
             self._buffer.append((self.expected, event))
             self.expected += 1
-            self._complete = isinstance(event, Ended)
-        if self._buffer:
+        # Of a reader that begins behind the end, nothing is left either.
+        self._complete = bool(events) and isinstance(events[-1], Ended)
+        if self._buffer or self._complete:
             self._news.set()
         return True
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from jobs.errors import JobPurged, StreamUnavailable
+from jobs.errors import JobNotFound, JobPurged, StreamUnavailable
 from jobs.events import Event, log_of, tokens_of
 from jobs.job import Job, JobState
 from jobs.ports import Control, EventLog, JobStore
@@ -26,6 +26,14 @@ class Settling:
         """Closes the log of a terminal job. Tokens that had been published but not stored go into the row, so that
         log and row tell the same. Running jobs, purged ones, and those whose log is past its time, come back as they
         are."""
+        try:
+            return self._closed(job)
+        except StreamUnavailable as exc:
+            log.warning("a log stays open: %s", exc, extra={"action": "settle.skipped", "job_id": job.id})
+            return job
+
+    def _closed(self, job: Job) -> Job:
+        """As `settle`. Raises StreamUnavailable, and JobNotFound when the job is deleted meanwhile."""
         done = job.timeline.done_at
         if (
             job.purged_at is not None
@@ -34,12 +42,7 @@ class Settling:
             or datetime.now(UTC) - done > self._stream_ttl
         ):
             return job
-        try:
-            whole = self._events.end(job.id, log_of(job))
-        except StreamUnavailable as exc:
-            log.warning("a log stays open: %s", exc, extra={"action": "settle.skipped", "job_id": job.id})
-            return job
-        published = tokens_of(whole)
+        published = tokens_of(self._events.end(job.id, log_of(job)))
         if job.state in (JobState.CANCELLED, JobState.FAILED) and len(published) > len(job.tokens):
             return self._store.extend_tokens(job.id, published)
         return job
@@ -93,8 +96,22 @@ class Settling:
     def look(self, job_ids: Sequence[str]) -> dict[str, list[Event]]:
         """The logs of these jobs as their rows tell them, with the logs of ended ones closed. A purged job has none, as
         if it were deleted."""
-        found = self._store.get_many(job_ids).items()
-        return {job_id: log_of(self.settle(job)) for job_id, job in found if job.purged_at is None}
+        logs: dict[str, list[Event]] = {}
+        there = True
+        for job_id, job in self._store.get_many(job_ids).items():
+            if job.purged_at is not None:
+                continue
+            try:
+                logs[job_id] = log_of(self._closed(job) if there else job)
+            except JobNotFound:
+                # Deleted since it was read.
+                continue
+            except StreamUnavailable as exc:
+                # What one log is waited for in vain, the next would be too, and each reader behind it.
+                log.warning("logs stay open: %s", exc, extra={"action": "settle.skipped", "job_id": job_id})
+                there = False
+                logs[job_id] = log_of(job)
+        return logs
 
 
 def kept(job: Job) -> Job:

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from api.follower import Follower
-from jobs.errors import Unavailable
+from jobs.errors import StreamUnavailable, Unavailable
 from jobs.event_log import decode_entry, entry_after, stream_key
 from jobs.events import Event
 
@@ -77,6 +77,8 @@ class StreamReader:
         self._some = asyncio.Event()
         self._connected = True
         self._closing = False
+        self.broken = False
+        """A loop has ended by a fault of ours: the process is of no use to readers any more."""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -93,6 +95,7 @@ class StreamReader:
         """A loop that ends by a fault of ours leaves nobody waiting for ever."""
         if not task.cancelled() and (fault := task.exception()) is not None:
             log.critical("the stream reader broke", exc_info=fault, extra={"action": "streams.broken"})
+            self.broken = True
             self.close_followers()
 
     async def ping(self, timeout_s: float) -> bool:
@@ -186,14 +189,19 @@ class StreamReader:
             elif (channel := by_key.get(key)) is not None:
                 channel.heard(now)
                 for entry_id, fields in entries:
-                    self._offer(channel, *decode_entry(entry_id, fields))
+                    self._take(channel, entry_id, fields)
 
     @staticmethod
-    def _offer(channel: Channel, first: int, events: Sequence[Event]) -> None:
-        for follower in channel.followers:
-            if not follower.offer(first, events):
-                channel.hole = True
-                channel.look_at = 0.0
+    def _take(channel: Channel, entry_id: bytes, fields: Mapping[bytes, bytes]) -> None:
+        try:
+            first, events = decode_entry(entry_id, fields)
+            missing = [follower for follower in channel.followers if not follower.offer(first, events)]
+        except StreamUnavailable as exc:
+            log.warning("an entry is passed over: %s", exc, extra={"action": "streams.entry"})
+            missing = list(channel.followers)
+        if missing:
+            channel.hole = True
+            channel.look_at = 0.0
 
     async def _send_wakes(self) -> None:
         """Interrupts the blocking read, so that it goes on with the logs that are followed by now."""

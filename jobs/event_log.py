@@ -48,9 +48,12 @@ def entry_after(sequence: int) -> str:
 
 
 def decode_entry(entry_id: bytes | str, fields: Mapping[bytes, bytes]) -> tuple[int, list[Event]]:
-    """The sequence of an entry's first event, and its events."""
+    """The sequence of an entry's first event, and its events. Raises StreamUnavailable for one of another make."""
     number = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
-    events = _events.decode(fields[FIELD])
+    try:
+        events = _events.decode(fields[FIELD])
+    except (msgspec.MsgspecError, KeyError) as exc:
+        raise StreamUnavailable(f"entry {number} of an event log cannot be read: {exc}") from exc
     return int(number.partition("-")[0]) - len(events), events
 
 

@@ -3,9 +3,10 @@
 One pass at a time, by whoever leads; two passes at once would do no harm. Must work when the queue does not.
 """
 
+import contextlib
 import logging
 
-from jobs.errors import StreamUnavailable
+from jobs.errors import JobNotFound, StreamUnavailable
 from jobs.events import log_of, tokens_of
 from jobs.job import Job
 from jobs.ports import Control, EventLog, JobStore, Queue
@@ -56,4 +57,6 @@ class Sweeper:
             log.warning("log not ended: %s", exc, extra={"action": "end_log", "job_id": job.id})
             return
         if len(tokens) > len(job.tokens):
-            self._store.extend_tokens(job.id, tokens)
+            # Its owner may have deleted it since.
+            with contextlib.suppress(JobNotFound):
+                self._store.extend_tokens(job.id, tokens)

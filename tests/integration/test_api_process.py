@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx2
 import openai
+import psycopg
 import pytest
 import redis
 
@@ -198,3 +199,15 @@ def test_redis_restarted_in_mid_stream_loses_and_repeats_nothing(private_service
     client.close()
     database.close()
     assert seen == list(range(9))
+
+
+def test_process_that_cannot_feed_its_readers_ends_so_that_another_may_start(
+    service_settings: ServiceSettings, worker: ScriptedWorker
+) -> None:
+    with process(service_settings) as (started, url), httpx2.Client(base_url=url, timeout=30) as http:
+        job_id = http.post("/v1/jobs", json=BODY).json()["id"]
+        with http.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
+            with psycopg.connect(service_settings.database_url, autocommit=True) as connection:
+                connection.execute("UPDATE jobs SET request = '[]' WHERE id = %s", [job_id])
+            assert "job.queued" in stream.read().decode()
+        assert started.wait(30) == 3

@@ -14,7 +14,7 @@ from api.errors import ServerClosing
 from api.follower import Sequenced
 from api.streams import StreamReader
 from cli.valkey import EmbeddedValkey
-from jobs.errors import JobNotFound
+from jobs.errors import JobNotFound, StreamUnavailable
 from jobs.event_log import RedisEventLog, stream_key
 from jobs.events import Delta, Ended, Event, Queued, Started
 from jobs.job import JobState, Token
@@ -36,9 +36,12 @@ class Rows:
     def __init__(self) -> None:
         self.logs: dict[str, list[Event]] = {}
         self.looks = 0
+        self.fault: Exception | None = None
 
     async def look(self, job_ids: Sequence[str]) -> Mapping[str, Sequence[Event]]:
         self.looks += 1
+        if self.fault is not None:
+            raise self.fault
         return {job_id: self.logs[job_id] for job_id in job_ids if job_id in self.logs}
 
 
@@ -101,6 +104,44 @@ async def test_log_is_followed_from_every_sequence_on(start: Start, event_log: R
         for after, got in enumerate(await asyncio.gather(*tasks), start=-1):
             assert got == list(enumerate(log))[after + 1 :]
     assert reader.followers == 0
+
+
+async def test_follower_that_begins_behind_the_end_ends_with_the_log(
+    start: Start, event_log: RedisEventLog, rows: Rows
+) -> None:
+    log = log_with(4, ended=True)
+    rows.logs[JOB] = log[:1]
+    task = asyncio.create_task(read_all(start(), JOB, log[:1], after=1000))
+    await asyncio.sleep(0.05)
+    await asyncio.to_thread(write_all, event_log, JOB, log)
+    rows.logs[JOB] = log
+    assert await task == []
+
+
+async def test_entry_that_nobody_can_read_is_read_from_the_row(
+    start: Start, event_log: RedisEventLog, rows: Rows, redis_url: str, redis_prefix: str
+) -> None:
+    log = log_with(4, ended=True)
+    rows.logs[JOB] = log[:1]
+    reader = start()
+    task = asyncio.create_task(read_all(reader, JOB, log[:1]))
+    await asyncio.sleep(0.05)
+    with redis.Redis.from_url(redis_url) as client:
+        client.xadd(stream_key(redis_prefix, JOB), {"e": b"\xc1"}, id="3-0")
+        with pytest.raises(StreamUnavailable):
+            event_log.read(JOB)
+    rows.logs[JOB] = log
+    assert await task == list(enumerate(log))
+    assert not reader.broken
+
+
+async def test_loop_that_breaks_leaves_nobody_waiting_and_says_so(start: Start, rows: Rows) -> None:
+    rows.logs[JOB] = log_with(1)
+    rows.fault = ValueError("a row that nobody can read")
+    reader = start()
+    with pytest.raises(ServerClosing):
+        await read_all(reader, JOB, rows.logs[JOB])
+    assert reader.broken
 
 
 async def test_fifty_followers_that_drop_and_resume_get_each_event_once(

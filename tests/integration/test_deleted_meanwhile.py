@@ -1,0 +1,88 @@
+"""A job that its owner deletes just while somebody brings its row and its log together: it is gone, nothing else is."""
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+import redis
+
+from api.settling import Settling
+from jobs.control import RedisControl
+from jobs.database import Database
+from jobs.event_log import RedisEventLog
+from jobs.events import Delta, Event, log_of
+from jobs.job import Job, JobState, Token
+from jobs.ports import Append
+from jobs.queue import CeleryQueue
+from jobs.settings import ServiceSettings
+from jobs.store import PostgresJobStore
+from tests.fixtures.jobs import new_job
+from worker.sweeper import Sweeper
+
+pytestmark = pytest.mark.integration
+
+WORKER = "w:1:0"
+PUBLISHED = [Delta(Token(1, "seen "))]
+
+
+class OwnerDeletes(RedisEventLog):
+    """A real log; between the step in Redis and what follows it in the database the owner deletes the job."""
+
+    store: PostgresJobStore
+    tenant: str
+
+    def end(self, job_id: str, log: Sequence[Event]) -> list[Event]:
+        whole = super().end(job_id, log)
+        self.store.delete(job_id, self.tenant)
+        return whole
+
+
+@pytest.fixture
+def client(service_settings: ServiceSettings) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(service_settings.redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def store(service_settings: ServiceSettings) -> Iterator[PostgresJobStore]:
+    database = Database(service_settings.database_url)
+    yield PostgresJobStore(database)
+    database.close()
+
+
+@pytest.fixture
+def log(service_settings: ServiceSettings, client: redis.Redis, store: PostgresJobStore) -> OwnerDeletes:
+    log = OwnerDeletes(client, service_settings.redis_prefix, 60)
+    log.store, log.tenant = store, new_job().tenant
+    return log
+
+
+def running(store: PostgresJobStore, log: RedisEventLog, **values: object) -> Job:
+    """A job with a token that was published and not stored yet."""
+    store.insert(new_job(**values))
+    job = store.claim("tiny", WORKER)
+    assert job is not None
+    log.open(job.id, job.attempt, log_of(job))
+    assert log.append([Append(job.id, job.attempt, 2, PUBLISHED)]) == [None]
+    return job
+
+
+def test_look_of_readers_goes_on_without_it(
+    service_settings: ServiceSettings, client: redis.Redis, store: PostgresJobStore, log: OwnerDeletes
+) -> None:
+    gone = store.cancel(running(store, log).id)
+    other = store.insert(new_job(id="job_other"))
+    assert gone.state is JobState.CANCELLED
+    control = RedisControl(client, service_settings.redis_prefix)
+    logs = Settling(store, log, control, 60).look([gone.id, other.id])
+    assert list(logs) == [other.id]
+
+
+def test_sweep_goes_on_without_it(
+    service_settings: ServiceSettings, client: redis.Redis, store: PostgresJobStore, log: OwnerDeletes
+) -> None:
+    job = running(store, log, max_attempts=1)
+    queue = CeleryQueue(service_settings, client)
+    sweeper = Sweeper(store, log, queue, RedisControl(client, service_settings.redis_prefix), lease_s=3.0)
+    sweeper.sweep()
+    assert store.get_many([job.id]) == {}
+    queue.close()
