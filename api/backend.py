@@ -15,6 +15,7 @@ from api.conversation import Limits
 from api.idempotency import Once
 from api.media import MediaLimits
 from api.metrics import Metrics
+from api.pictures import Pictures
 from api.queue_watch import QueueWatch
 from api.settings import ApiSettings
 from api.settling import Settling
@@ -123,11 +124,12 @@ def submission_of(
     queue: Queue,
     webhooks: WebhookSettings | None = None,
 ) -> Submission:
-    store = PostgresJobStore(database)
+    store, blobs = PostgresJobStore(database), connecting.blobs(services)
     return Submission(
         store=store,
         queue=queue,
-        blobs=connecting.blobs(services),
+        blobs=blobs,
+        pictures=Pictures(blobs),
         files=connecting.file_store(database),
         destinations=Destinations.of(webhooks or load(WebhookSettings)),
         backpressure=Backpressure(QueueWatch(store, services.lease_s), settings.max_queued),

@@ -12,6 +12,7 @@ from api.eta import Wait, seconds_for
 from jobs.job import Job, Priority
 from jobs.ports import JobStore, WorkerStatus
 from jobs.queue_place import Lines
+from jobs.tiling import Tiling
 
 FRESH_S = 1.0
 EXACT_JOBS = 100
@@ -55,6 +56,13 @@ class QueueWatch:
         """How long this part of what `queued` counts takes. None: no worker has told a speed."""
         with self._lock:
             return seconds_for(part * self._tokens[model], model, self._workers)
+
+    def tiling(self, model: str) -> Tiling | None:
+        """How the newest of the model's workers sees pictures. None: none is known. Raises StoreUnavailable."""
+        self._refresh()
+        with self._lock:
+            records = [worker.record for worker in reversed(self._workers)]
+        return next((record.tiling for record in records if record.model == model and record.tiling), None)
 
     def wait_of_new(self, job: Job) -> Wait:
         """Of a job that was added and recorded just now. Raises StoreUnavailable."""

@@ -10,10 +10,11 @@ from msgspec import structs
 from api.auth import Caller
 from api.backpressure import Backpressure
 from api.conversation import Limits, to_messages
-from api.cost import cost_of
+from api.cost import INTERNVL, Estimate
 from api.deadline import to_instant
 from api.errors import ApiError
 from api.limits import refusal
+from api.pictures import Pictures
 from api.response_format import to_json_format
 from api.sampling import sampling_of
 from api.schema import WorkBody
@@ -57,6 +58,7 @@ class Submission:
     store: JobStore
     queue: Queue
     blobs: Blobs
+    pictures: Pictures
     files: FileStore
     destinations: Destinations
     backpressure: Backpressure
@@ -101,8 +103,8 @@ class Submission:
 
     def record(self, order: Order, idempotency: IdempotencyKey | None = None) -> Job:
         """Records a job, under a key if there is one, and rings for it. Raises ApiError for a full queue,
-        a limit of the caller's key, IdempotencyKeyTaken, StoreUnavailable. An ill broker is no reason: the sweeper
-        rings later."""
+        a limit of the caller's key, IdempotencyKeyTaken, StoreUnavailable, BlobsUnavailable. An ill broker is no
+        reason: the sweeper rings later."""
         new = self.new_job(order)
         self.backpressure.admit(new.model, new.priority, new.tenant, new.cost)
         job = self._insert(new, order.caller, idempotency)
@@ -122,7 +124,8 @@ class Submission:
         return job
 
     def new_job(self, order: Order) -> NewJob:
-        """The job that an order becomes, under a new id. Records nothing."""
+        """The job that an order becomes, under a new id. Records nothing. Raises StoreUnavailable, BlobsUnavailable."""
+        estimate = Estimate(self.backpressure.watch.tiling(order.model) or INTERNVL, self.pictures.size)
         return NewJob(
             id=new_job_id(order.kind),
             tenant=order.caller.tenant,
@@ -134,7 +137,7 @@ class Submission:
             deadline=order.deadline,
             max_attempts=self.max_attempts,
             origin=replace(order.origin, key_id=order.caller.key_id),
-            cost=cost_of(order.request),
+            cost=estimate.cost_of(order.request),
         )
 
     def request_of(self, body: WorkBody) -> ChatRequest:
@@ -147,7 +150,7 @@ class Submission:
         )
         request = _request(body, (), use)
         check_guarded(request, [f"tools[{n}].function.parameters" for n in range(len(body.tools or ()))])
-        return structs.replace(request, messages=to_messages(body.messages, self.limits, self.blobs.put))
+        return structs.replace(request, messages=to_messages(body.messages, self.limits, self.pictures.keep))
 
     def _check_choices(self, n: int) -> None:
         if n > self.max_choices:

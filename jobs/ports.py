@@ -14,6 +14,7 @@ from jobs.idempotency import IdempotencyKey
 from jobs.job import Attempt, AttemptEnd, Job, JobKind, JobState, NewJob, Outcome, Priority, Stamps, Token
 from jobs.limits import UNLIMITED, KeyLimits
 from jobs.queue_place import Lines, QueuePlace
+from jobs.tiling import Tiling
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRecord:
-    """A worker as the others see it. `stats` is the engine's last statistics, JSON values only."""
+    """A worker as the others see it. `stats` is the engine's last statistics, JSON values only; `tiling` how its model
+    sees pictures."""
 
     id: str
     model: str
@@ -37,6 +39,7 @@ class WorkerRecord:
     slots: int
     device: str = "cpu"
     stats: Mapping[str, Any] = field(default_factory=dict)
+    tiling: Tiling | None = None
 
 
 @dataclass(frozen=True, slots=True)

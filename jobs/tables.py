@@ -138,6 +138,8 @@ workers = Table(
     Column("slots", Integer, nullable=False),
     Column("device", Text, nullable=False),
     Column("stats", JSON(none_as_null=True), nullable=False),
+    # How its model sees pictures.
+    Column("tiling", JSON(none_as_null=True)),
     Column("started_at", INSTANT, nullable=False, server_default=func.now()),
     Column("heartbeat_at", INSTANT, nullable=False, server_default=func.now()),
 )

@@ -12,6 +12,7 @@ import msgspec
 
 from jobs.counting import Counted
 from jobs.request import ChatRequest, ImagePart, VideoPart
+from jobs.tiling import tile_count
 from worker.engine import generation
 from worker.engine.config import TilingConfig
 from worker.errors import MediaUnavailable, Stopped
@@ -24,7 +25,7 @@ from worker.media.sources import Sources
 from worker.media.video_limits import VideoLimits
 from worker.media.work import Cut, Frames, ImageWork, Pieces, Size, VideoWork, Work
 from worker.prompt import MediaPart, Prompt, PromptBuilder, media_of
-from worker.tiles import at_detail, tile_count
+from worker.tiles import at_detail
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -17,6 +17,7 @@ from jobs.errors import StoreUnavailable
 from jobs.ports import Blobs, JobStore, WorkerRecord
 from jobs.queue import CeleryQueue
 from jobs.settings import ServiceSettings
+from jobs.tiling import Tiling
 from worker.control_listener import ControlListener
 from worker.detokenizer import Detokenizers
 from worker.engine.config import load_config
@@ -35,6 +36,7 @@ from worker.prompt import DEFAULT_SYSTEM, STOP_TOKENS, PromptBuilder
 from worker.publisher import Publisher
 from worker.run_job import Identity, JobRunner
 from worker.settings import EngineCommand, ModelSettings, WorkerSettings
+from worker.tiles import at_detail
 from worker.token_counter import TokenCounter
 from worker.tokenizer import ChatTokenizer
 
@@ -142,6 +144,10 @@ def boot(
     store = connect.job_store(lines.database, _PATIENCE_S)
     publisher = Publisher(connect.event_log(services, lines.redis), settings.flush_ms / 1000)
     partials = Partials(store, live_jobs, settings.partials_s)
+    record = WorkerRecord(
+        *(worker_id, model.name, socket.gethostname(), os.getpid(), ready.slots, ready.device),
+        tiling=_tiling(settings, model),
+    )
     identity = Identity(worker_id, model.name, Detokenizers(tokenizer), tuple(tokenizer.ids_of(STOP_TOKENS)))
     runtime = Runtime(
         worker_id=worker_id,
@@ -165,7 +171,7 @@ def boot(
         counter=TokenCounter(connect.counting(services, lines.redis), model.name, preparer),
         heartbeat=Heartbeat(
             connect.job_store(lines.heartbeat_database),
-            WorkerRecord(worker_id, model.name, socket.gethostname(), os.getpid(), ready.slots, ready.device),
+            record,
             live_jobs,
             lambda: engine.stats,
             every_s=services.heartbeat_s,
@@ -184,6 +190,17 @@ def boot(
 def _engine(settings: WorkerSettings, model: ModelSettings, on_given_up: Callable[[str], None]) -> EngineProcess:
     times = EngineTimes(settings.engine_start_s, settings.engine_silence_s, settings.engine_restarts)
     return EngineProcess(EngineCommand.of(settings, model), times, on_given_up)
+
+
+def _tiling(settings: WorkerSettings, model: ModelSettings) -> Tiling:
+    checkpoint = load_config(model.path)
+    seen, vision = at_detail(checkpoint.tiling, "auto", model.max_tiles), checkpoint.vision
+    return Tiling(
+        *(seen.min_tiles, seen.max_tiles, seen.use_thumbnail),
+        tile_size=vision.image_size,
+        tile_tokens=vision.tokens_per_tile,
+        frames=settings.video_segments,
+    )
 
 
 def _preparer(

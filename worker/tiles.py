@@ -1,63 +1,20 @@
 """InternVL's dynamic resolution: from a picture to its tiles. Knows no formats and no prompt.
 
-A picture is laid out on the grid of tiles whose shape is nearest its own, resized to it with Pillow's antialiased
-bicubic filter, cut row by row, and followed by a thumbnail of the whole when there is more than one tile. Source: the
-model family's reference preprocessing (`dynamic_preprocess`).
+A picture is resized to its grid (`jobs.tiling`) with Pillow's antialiased bicubic filter, cut row by row, and followed
+by a thumbnail of the whole when there is more than one tile. Source: the model family's reference preprocessing
+(`dynamic_preprocess`).
 """
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from jobs.tiling import grid_of
 from worker.engine import generation
 from worker.engine.config import TilingConfig
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    columns: int
-    rows: int
-
-    @property
-    def tiles(self) -> int:
-        return self.columns * self.rows
-
-
-@lru_cache(maxsize=64)
-def _grids(min_tiles: int, max_tiles: int) -> tuple[Grid, ...]:
-    """Candidates by area. Among grids of one area the order is that of the reference's set of pairs: it decides ties,
-    so the set is built here in the same way, with the same insertions."""
-    pairs = {
-        (i, j)
-        for n in range(min_tiles, max_tiles + 1)
-        for i in range(1, n + 1)
-        for j in range(1, n + 1)
-        if min_tiles <= i * j <= max_tiles
-    }
-    return tuple(Grid(i, j) for i, j in sorted(pairs, key=lambda pair: pair[0] * pair[1]))
-
-
-def grid_of(width: int, height: int, tiling: TilingConfig, size: int) -> Grid:
-    """The grid for a picture of these pixels; tiles are `size` pixels wide and high."""
-    aspect = width / height
-    best, nearest = Grid(1, 1), float("inf")
-    for grid in _grids(tiling.min_tiles, tiling.max_tiles):
-        distance = abs(aspect - grid.columns / grid.rows)
-        if distance < nearest:
-            best, nearest = grid, distance
-        elif distance == nearest and width * height > 0.5 * size * size * grid.tiles:
-            best = grid
-    return best
-
-
-def tile_count(width: int, height: int, tiling: TilingConfig, size: int) -> int:
-    """How many tiles `cut` will make of a picture of these pixels, the thumbnail included."""
-    tiles = grid_of(width, height, tiling, size).tiles
-    return tiles + 1 if tiling.use_thumbnail and tiles > 1 else tiles
 
 
 def at_detail(tiling: TilingConfig, detail: str, limit: int | None = None) -> TilingConfig:

@@ -88,7 +88,7 @@ def _with_conversation(
     request: ChatRequest, submission: Submission, body: AskedBody, tenant: str
 ) -> tuple[ChatRequest, Turns]:
     """The request with the whole conversation, and what of it is new."""
-    uploads = Uploads(submission.blobs, submission.files, tenant)
+    uploads = Uploads(submission.blobs, submission.pictures, submission.files, tenant)
     past = past_of(submission.store, body.previous_response_id, tenant)
     for digest in blobs_of(past):
         uploads.hold(digest, PARAM)

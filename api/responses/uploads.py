@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from api.errors import ApiError
 from api.file_reference import media_source
+from api.pictures import Pictures
 from jobs.errors import BlobNotFound
 from jobs.files import FileStore
 from jobs.ports import Blobs
@@ -13,12 +14,13 @@ from jobs.ports import Blobs
 @dataclass(frozen=True, slots=True)
 class Uploads:
     blobs: Blobs
+    pictures: Pictures
     files: FileStore
     tenant: str
 
     def keep(self, data: bytes) -> str:
         """Stores the bytes and returns their digest. Raises BlobsUnavailable."""
-        return self.blobs.put(data)
+        return self.pictures.keep(data)
 
     def source_of(self, file_id: str, param: str) -> str:
         """A file of the tenant as parts of a request have it. Raises ApiError that names `param`, StoreUnavailable,

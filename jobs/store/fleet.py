@@ -14,6 +14,9 @@ from jobs.store.ending import lockable, return_or_bury
 from jobs.store.rows import encode
 from jobs.store.shares import by_share
 from jobs.tables import job_attempts, jobs, workers
+from jobs.tiling import Tiling
+
+_tiling = msgspec.json.Decoder(Tiling)
 
 
 def heartbeat(connection: Connection, worker: WorkerRecord) -> None:
@@ -24,6 +27,7 @@ def heartbeat(connection: Connection, worker: WorkerRecord) -> None:
         "slots": worker.slots,
         "device": worker.device,
         "stats": encode(dict(worker.stats)),
+        "tiling": encode(worker.tiling) if worker.tiling else None,
     }
     written = insert(workers).values(id=worker.id, **row)
     connection.execute(written.on_conflict_do_update(index_elements=["id"], set_={**row, "heartbeat_at": func.now()}))
@@ -43,7 +47,9 @@ def list_workers(connection: Connection, lease_s: float) -> list[WorkerStatus]:
     return [
         WorkerStatus(
             record=WorkerRecord(
-                row.id, row.model, row.host, row.pid, row.slots, row.device, msgspec.json.decode(row.stats)
+                *(row.id, row.model, row.host, row.pid, row.slots, row.device),
+                stats=msgspec.json.decode(row.stats),
+                tiling=_tiling.decode(row.tiling) if row.tiling else None,
             ),
             started_at=row.started_at,
             heartbeat_at=row.heartbeat_at,

@@ -7,11 +7,13 @@ import pytest
 from jobs.errors import JobPurged
 from jobs.job import AttemptEnd, FinishReason, Job, JobState, Origin, Outcome, Token, Usage, Webhook
 from jobs.ports import JobStore, WorkerRecord
+from jobs.tiling import Tiling
 from tests.fixtures.jobs import TimedStore, chat_request, new_job
 
 pytestmark = pytest.mark.contract
 
-WORKER = WorkerRecord("host:1:ab", "tiny", "host", 1, slots=4, stats={"running": 2, "speed": 1.5})
+TILING = Tiling(min_tiles=1, max_tiles=6, use_thumbnail=True, tile_size=448, tile_tokens=256, frames=8)
+WORKER = WorkerRecord("host:1:ab", "tiny", "host", 1, slots=4, stats={"running": 2, "speed": 1.5}, tiling=TILING)
 LEASE_S = 10.0
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from jobs.request import ImagePart, Message, Role, TextPart
+from jobs.tiling import grid_of
 from tools.demo_model.conversation import Task
 from tools.demo_model.drawing import draw
 from tools.demo_model.example import Encoder
@@ -43,7 +44,7 @@ def test_training_grid_equals_the_products_for_every_ratio():
     rng = Random(3)
     for _ in range(500):
         width, height = rng.randint(20, 1200), rng.randint(20, 1200)
-        grid = product_tiles.grid_of(width, height, TILING, DEMO.tile)
+        grid = grid_of(width, height, TILING, DEMO.tile)
         assert grid_for(width, height) == (grid.columns, grid.rows)
 
 

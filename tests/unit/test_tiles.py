@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from jobs.tiling import Grid, grid_of, tile_count
 from worker.engine.config import TilingConfig
-from worker.tiles import Grid, at_detail, cut, grid_of, tile_count
+from worker.tiles import at_detail, cut
 
 pytestmark = pytest.mark.unit
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jobs.tiling import tile_count
 from worker.engine.config import TilingConfig
-from worker.tiles import at_detail, cut, tile_count
+from worker.tiles import at_detail, cut
 
 pytestmark = pytest.mark.unit
 
