@@ -1,15 +1,17 @@
 """The bundled checkpoint through the product's own preprocessing and engine. Any loss on the way costs answers."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tools.demo_model.conversation import Task, is_right
+from tests.fixtures.engines import one_thread
+from tools.demo_model.conversation import Conversation, Task, is_right
 from tools.demo_model.evaluate import CHECKPOINT
 from tools.demo_model.layouts import to_native, to_original
-from tools.demo_model.product import Product
+from tools.demo_model.product import Product, tensorrt_engine, torch_engine
 from tools.demo_model.sample import draw_held_out
 
 pytestmark = pytest.mark.integration
@@ -18,13 +20,23 @@ PER_TASK = 4
 
 
 @pytest.fixture(scope="module")
-def product() -> Product:
-    return Product(CHECKPOINT, slots=8)
+def product() -> Iterator[Product]:
+    with one_thread():
+        yield Product(CHECKPOINT, torch_engine(CHECKPOINT, slots=8)[0])
 
 
-def test_demo_model_answers_held_out_questions_of_every_task(product):
-    drawn = [draw_held_out(task, 500 + seed) for task in Task for seed in range(PER_TASK)]
-    answers = [answer for first in range(0, len(drawn), 8) for answer in product.last_answers(drawn[first : first + 8])]
+@pytest.fixture(scope="module")
+def drawn() -> list[Conversation]:
+    return [draw_held_out(task, 500 + seed) for task in Task for seed in range(PER_TASK)]
+
+
+@pytest.fixture(scope="module")
+def answers(product: Product, drawn: list[Conversation]) -> list[str]:
+    """The torch engine's."""
+    return [answer for first in range(0, len(drawn), 8) for answer in product.last_answers(drawn[first : first + 8])]
+
+
+def test_demo_model_answers_held_out_questions_of_every_task(drawn, answers):
     wrong = [
         (conversation.rounds[-1].answer, answer)
         for conversation, answer in zip(drawn, answers, strict=True)
@@ -36,6 +48,13 @@ def test_demo_model_answers_held_out_questions_of_every_task(product):
 def test_demo_model_answers_the_same_alone_and_in_company(product):
     drawn = [draw_held_out(Task.READ, seed) for seed in range(600, 604)]
     assert product.last_answers(drawn) == [product.last_answers([one])[0] for one in drawn]
+
+
+def test_demo_model_answers_alike_over_tensorrt_llms_executor(drawn, answers, demo_engines, tensorrt_llm):
+    """Of every task; over the fake of the executor, which computes in float32 too."""
+    engine, _ = tensorrt_engine(CHECKPOINT, demo_engines)
+    assert Product(CHECKPOINT, engine).last_answers(drawn) == answers
+    engine.close()
 
 
 def test_demo_checkpoint_stays_under_sixteen_megabytes():
@@ -51,4 +70,4 @@ def test_demo_checkpoint_in_the_native_layout_answers_the_same_and_converts_back
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert (back / "config.json").read_text() == (CHECKPOINT / "config.json").read_text()
     drawn = [draw_held_out(task, 700) for task in (Task.READ, Task.COMPARE, Task.DESCRIBE)]
-    assert Product(native, slots=3).last_answers(drawn) == product.last_answers(drawn)
+    assert Product(native, torch_engine(native, slots=3)[0]).last_answers(drawn) == product.last_answers(drawn)

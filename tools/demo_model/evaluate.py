@@ -1,4 +1,5 @@
-"""`python -m tools.demo_model.evaluate`: exact answers per task on held-out pictures, through the product's engine.
+"""`python -m tools.demo_model.evaluate`: exact answers per task on held-out pictures, through the product's engine: the
+torch engine, or with `--engines` TensorRT-LLM.
 
 Deterministic: fixed seeds, greedy decoding, one thread. Held-out words and numbers were never printed in training.
 """
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 
 from tools.demo_model.conversation import Conversation, Task, is_right
-from tools.demo_model.product import Product
+from tools.demo_model.product import Product, tensorrt_engine, torch_engine
 from tools.demo_model.sample import draw_held_out
 from worker.engine.torch.quantization import Quantization
 
@@ -63,10 +64,18 @@ def main() -> int:
     parser.add_argument("--wrong", action="store_true", help="print every wrong answer")
     parser.add_argument("--tasks", nargs="*", type=Task, default=list(Task))
     parser.add_argument("--quantization", type=Quantization, choices=list(Quantization), default=Quantization.NONE)
+    parser.add_argument("--engines", type=Path, help="folder of engines built for TensorRT-LLM: answer with those")
     options = parser.parse_args()
+    if options.engines and options.quantization is not Quantization.NONE:
+        parser.error(f"--quantization {options.quantization} is the torch engine's; engines were built as they are")
     torch.set_num_threads(1)
-    product = Product(options.checkpoint, quantization=options.quantization)
-    print(f"weights take {product.weight_bytes / 1e6:.1f} MB")
+    engine, about = (
+        tensorrt_engine(options.checkpoint, options.engines)
+        if options.engines
+        else torch_engine(options.checkpoint, quantization=options.quantization)
+    )
+    product = Product(options.checkpoint, engine)
+    print(about)
     with_pictures = len(Task) - len(TEXT_ONLY)
     scores = []
     print(f"{'task':<12}{'right':>6}    {'asked':<6}{'exact':>7}{'pictures':>8}")
@@ -76,6 +85,7 @@ def main() -> int:
         _print(scores[-1], options.wrong)
     average = sum(score.share for score in scores) / len(scores)
     print(f"{'average':<25}{average:>7.1%}{sum(score.pictures for score in scores):>8}")
+    engine.close()
     return 0 if average >= AVERAGE_RIGHT and all(score.share >= FEWEST_RIGHT for score in scores) else 1
 
 

@@ -1,4 +1,4 @@
-"""The demo model as the product serves it: its image decoding, tiles, prompt and torch engine, in this process.
+"""The demo model as the product serves it: its image decoding, tiles, prompt and engine, in this process.
 
 Only the queue, the database and HTTP are left out. Conversations run together, as inflight batching has it.
 """
@@ -19,6 +19,7 @@ from tools.demo_model.scene import Scene
 from worker.engine.config import TilingConfig, load_config
 from worker.engine.generation import Finish, Generation, Sampling
 from worker.engine.generation import Image as Tiles
+from worker.engine.protocol import Engine
 from worker.engine.torch.engine import TorchEngine
 from worker.engine.torch.internvl import InternVL
 from worker.engine.torch.options import EngineOptions
@@ -56,9 +57,37 @@ class Talk:
         return replace(self, messages=(*self.messages, said, asked))
 
 
+def torch_engine(
+    checkpoint: Path, slots: int = 16, quantization: Quantization = Quantization.NONE
+) -> tuple[Engine, str]:
+    """And what is to be said of it. Raises CheckpointError, QuantizationError."""
+    model = InternVL.load(checkpoint, torch.device("cpu"), torch.float32, _no_progress, quantization)
+    engine = TorchEngine(model, EngineOptions(slots=slots, pages=slots * 80))
+    return engine, f"torch, weights take {model.weight_bytes() / 1e6:.1f} MB"
+
+
+def tensorrt_engine(checkpoint: Path, engines: Path, slots: int = 16) -> tuple[Engine, str]:
+    """Over what was built into `engines`; pictures in torch where no vision engine was. Raises NotUsable."""
+    from worker.engine.tensorrt.boot import BootOptions, start
+
+    options = BootOptions(
+        checkpoint=checkpoint,
+        engines=engines,
+        vision="tensorrt" if (engines / "vision").is_dir() else "torch",
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        tiles_per_step=16,
+        embedding_bytes=256 << 20,
+        slots=slots,
+        cache_share=0.9,
+        prefix_reuse=True,
+    )
+    engine = start(options, _no_progress, _no_progress)
+    return engine, engine.device
+
+
 class Product:
-    def __init__(self, checkpoint: Path, slots: int = 16, quantization: Quantization = Quantization.NONE) -> None:
-        """Raises CheckpointError, TokenizerError or QuantizationError, as the product's start does."""
+    def __init__(self, checkpoint: Path, engine: Engine) -> None:
+        """Raises CheckpointError or TokenizerError, as the product's start does."""
         config = load_config(checkpoint)
         self._tokenizer = ChatTokenizer.load(checkpoint)
         self._tiling: TilingConfig = config.tiling
@@ -67,9 +96,7 @@ class Product:
         self._prompts = PromptBuilder(
             self._tokenizer, config.decoder.vocab_size, config.vision.tokens_per_tile, config.decoder.context_length
         )
-        model = InternVL.load(checkpoint, torch.device("cpu"), torch.float32, _no_progress, quantization)
-        self._engine = TorchEngine(model, EngineOptions(slots=slots, pages=slots * 80))
-        self.weight_bytes = model.weight_bytes()
+        self._engine = engine
         self._made = 0
 
     def last_answers(self, conversations: Sequence[Conversation]) -> list[str]:
