@@ -1,14 +1,15 @@
 """A full queue refuses work with the time after which it is worth coming back."""
 
-import math
 from dataclasses import dataclass
 
 from api.errors import ApiError
 from api.queue_watch import QueueWatch
-from jobs.job import Priority
+from api.retry_after import retry_after_s
+from jobs.job import NewJob
+from jobs.limits import Limit
 
-RETRY_AFTER_S = (1, 60)
-"""Clients of OpenAI's kind do not come back by themselves after more than 120 s."""
+MOST_S = 60.0
+"""After which a full queue is worth another look, however slow it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +24,23 @@ class Backpressure:
         if (queued := self.watch.queued(model)) >= self.max_queued:
             raise self._full(model, queued)
 
-    def admit(self, model: str, priority: Priority, tenant: str, tokens: int) -> None:
-        """For a job that is estimated to cost so many tokens. Raises ApiError (429) while `max_queued` jobs of the
-        model wait, StoreUnavailable."""
-        if not self.watch.add(model, priority, tenant, tokens, self.max_queued):
-            raise self._full(model, self.watch.queued(model))
+    def admit(self, job: NewJob) -> None:
+        """Counts a job that is about to be recorded. Raises ApiError (429) while `max_queued` jobs of its model wait,
+        StoreUnavailable."""
+        if not self.watch.add(job, self.max_queued):
+            raise self._full(job.model, self.watch.queued(job.model))
+
+    def refused(self, job: NewJob, limit: str) -> float | None:
+        """For one that was admitted and that a limit of its key then kept out: it does not count. In how many seconds
+        one of its tenant's jobs makes room, where the limit counts jobs; None: nobody knows."""
+        self.watch.remove(job)
+        if limit == Limit.IN_FLIGHT:
+            return self.watch.seconds_until_end(job.model)
+        return self.watch.seconds_until_begin(job.model, job.tenant)
 
     def _full(self, model: str, queued: int) -> ApiError:
-        least, most = RETRY_AFTER_S
         # A tenth of the line must have moved on before asking again makes sense.
-        wait_s = self.watch.seconds_for(model, 0.1)
-        retry_s = math.ceil(min(max(most if wait_s is None else wait_s, least), most))
+        retry_s = retry_after_s(self.watch.seconds_for(model, 0.1), unknown_s=MOST_S, most_s=MOST_S)
         return ApiError(
             f"{queued} jobs wait for the model {model!r}, the limit is {self.max_queued}; retry after {retry_s} s.",
             status=429,

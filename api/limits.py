@@ -7,14 +7,13 @@ import math
 from collections.abc import Mapping
 
 from api.errors import NO_RETRY, ApiError
+from api.retry_after import retry_after_s
 from jobs.errors import LimitReached
 from jobs.keys import ApiKey
 from jobs.limits import KeyLimits, Limit, Spent, check_minute, wait_s
 
-RETRY_AFTER_S = (1, 120)
-"""Clients of OpenAI's kind come back by themselves after at most 120 s."""
-JOB_MOVES_S = 5
-"""When a limit counts jobs, it is worth asking again after a few seconds: nobody knows how long they take."""
+JOB_MOVES_S = 5.0
+"""When a limit counts jobs and nobody knows how long they take, it is worth asking again after a few seconds."""
 
 _SAID: dict[str, str] = {
     Limit.REQUESTS: "may make {allowed} requests per minute, and has none left",
@@ -61,10 +60,11 @@ class Allowance:
         return told
 
 
-def refusal(reached: LimitReached, key: ApiKey) -> ApiError:
-    """The 429 for a request that a limit of its key keeps out."""
+def refusal(reached: LimitReached, key: ApiKey, moves_s: float | None = None) -> ApiError:
+    """The 429 for a request that a limit of its key keeps out. `moves_s`: where the limit counts jobs, in how many
+    seconds one of them is expected to make room; None: nobody knows."""
     said = _SAID[reached.limit].format(allowed=reached.allowed, needed=reached.needed)
-    retry, headers = _when(reached)
+    retry, headers = _when(reached, moves_s)
     return ApiError(
         f"The API key {key.name!r} ({key.id}) {said}; {retry}.",
         status=429,
@@ -74,11 +74,10 @@ def refusal(reached: LimitReached, key: ApiKey) -> ApiError:
     )
 
 
-def _when(reached: LimitReached) -> tuple[str, Mapping[str, str]]:
+def _when(reached: LimitReached, moves_s: float | None) -> tuple[str, Mapping[str, str]]:
     if reached.wait_s is None and not reached.until_job_moves:
         return "waiting does not help", NO_RETRY
-    wait = JOB_MOVES_S if reached.wait_s is None else math.ceil(reached.wait_s)
-    wait = min(max(wait, RETRY_AFTER_S[0]), RETRY_AFTER_S[1])
+    wait = retry_after_s(moves_s if reached.wait_s is None else reached.wait_s, unknown_s=JOB_MOVES_S)
     return f"retry after {wait} s", {"retry-after": str(wait)}
 
 

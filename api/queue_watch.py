@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from api.eta import Wait, seconds_for
-from jobs.job import Job, Priority
+from jobs.job import Job, NewJob
 from jobs.ports import JobStore, WorkerStatus
 from jobs.queue_place import Lines
 from jobs.tiling import Tiling
@@ -41,16 +41,24 @@ class QueueWatch:
         with self._lock:
             return self._queued[model]
 
-    def add(self, model: str, priority: Priority, tenant: str, tokens: int, most: int) -> bool:
+    def add(self, job: NewJob, most: int) -> bool:
         """Counts a job that comes now, unless `most` wait already. Raises StoreUnavailable."""
         self._refresh()
         with self._lock:
-            if self._queued[model] >= most:
+            if self._queued[job.model] >= most:
                 return False
-            self._queued[model] += 1
-            self._tokens[model] += tokens
-            self._lines = self._lines.plus(model, priority, tenant, tokens)
+            self._count(job, 1)
             return True
+
+    def remove(self, job: NewJob) -> None:
+        """One that was added and does not come after all."""
+        with self._lock:
+            self._count(job, -1)
+
+    def _count(self, job: NewJob, jobs: int) -> None:
+        self._queued[job.model] += jobs
+        self._tokens[job.model] += jobs * job.cost
+        self._lines = self._lines.plus(job.model, job.priority, job.tenant, jobs * job.cost, jobs)
 
     def seconds_for(self, model: str, part: float) -> float | None:
         """How long this part of what `queued` counts takes. None: no worker has told a speed."""
@@ -63,6 +71,18 @@ class QueueWatch:
         with self._lock:
             records = [worker.record for worker in reversed(self._workers)]
         return next((record.tiling for record in records if record.model == model and record.tiling), None)
+
+    def seconds_until_begin(self, model: str, tenant: str) -> float | None:
+        """Until the first of what the tenant has waiting begins. None: nothing waits, or no worker has told a speed."""
+        with self._lock:
+            place = self._lines.place_of_first(model, tenant)
+            return None if place is None else seconds_for(place.tokens + place.until_free, model, self._workers)
+
+    def seconds_until_end(self, model: str) -> float | None:
+        """Until one of the running jobs has ended. None: nothing runs, or no worker has told a speed."""
+        with self._lock:
+            tokens = self._lines.until_free.get(model)
+            return None if tokens is None else seconds_for(tokens, model, self._workers)
 
     def wait_of_new(self, job: Job) -> Wait:
         """Of a job that was added and recorded just now. Raises StoreUnavailable."""

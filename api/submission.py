@@ -106,7 +106,7 @@ class Submission:
         a limit of the caller's key, IdempotencyKeyTaken, StoreUnavailable, BlobsUnavailable. An ill broker is no
         reason: the sweeper rings later."""
         new = self.new_job(order)
-        self.backpressure.admit(new.model, new.priority, new.tenant, new.cost)
+        self.backpressure.admit(new)
         job = self._insert(new, order.caller, idempotency)
         log.info("accepted %s", job.id, extra={"action": "job.accepted", "job_id": job.id, "end_user": order.end_user})
         self.ring(job)
@@ -118,7 +118,7 @@ class Submission:
         try:
             job = self.store.insert(new, idempotency, caller.key.limits)
         except LimitReached as exc:
-            raise refusal(exc, caller.key) from exc
+            raise refusal(exc, caller.key, self.backpressure.refused(new, exc.limit)) from exc
         if caller.allowance is not None:
             caller.allowance.use(new.cost)
         return job

@@ -49,21 +49,37 @@ class Lines:
     until_free: Mapping[str, int] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
 
-    def plus(self, model: str, priority: Priority, tenant: str, tokens: int) -> "Lines":
-        """With one job more, of no batch."""
+    def plus(self, model: str, priority: Priority, tenant: str, tokens: int, jobs: int = 1) -> "Lines":
+        """With so many jobs more, or fewer, of no batch; `tokens` are those of all of them."""
         rest, line = self._split(model, priority, tenant)
-        waiting = replace(line.waiting, jobs=line.waiting.jobs + 1, tokens=line.waiting.tokens + tokens)
-        more = replace(line, waiting=waiting, alone=line.alone + 1, alone_tokens=line.alone_tokens + tokens)
-        return replace(self, lines=[*rest, more])
+        there = line.waiting
+        waiting = replace(there, jobs=max(0, there.jobs + jobs), tokens=max(0, there.tokens + tokens))
+        alone, alone_tokens = max(0, line.alone + jobs), max(0, line.alone_tokens + tokens)
+        return replace(self, lines=[*rest, replace(line, waiting=waiting, alone=alone, alone_tokens=alone_tokens)])
 
     def place_of_last(self, model: str, priority: Priority, tenant: str, tokens: int) -> QueuePlace:
         """Where the last job of a tenant's line stands, whose own tokens these are."""
-        rest, line = self._split(model, priority, tenant)
+        _, line = self._split(model, priority, tenant)
+        ahead = replace(line.waiting, jobs=max(0, line.waiting.jobs - 1), tokens=max(0, line.waiting.tokens - tokens))
+        return self._place_behind(model, priority, ahead)
+
+    def place_of_first(self, model: str, tenant: str) -> QueuePlace | None:
+        """Where the first of all that a tenant has waiting stands; None when nothing waits."""
+        own = [
+            line for line in self.lines if (line.model, line.waiting.tenant) == (model, tenant) and line.waiting.jobs
+        ]
+        if not own:
+            return None
+        first = min(own, key=lambda line: line.priority)
+        return self._place_behind(model, first.priority, replace(first.waiting, jobs=0, tokens=0))
+
+    def _place_behind(self, model: str, priority: Priority, ahead: Waiting) -> QueuePlace:
+        """Behind those of its own tenant's jobs that are `ahead` of it in its lane."""
+        rest, _ = self._split(model, priority, ahead.tenant)
         here = [other for other in rest if other.model == model]
         higher = [other.waiting for other in here if other.priority < priority]
-        jobs, ahead = max(0, line.waiting.jobs - 1), max(0, line.waiting.tokens - tokens)
         return place_of(
-            replace(line.waiting, jobs=jobs, tokens=ahead),
+            ahead,
             [other.waiting for other in here if other.priority == priority],
             QueuePlace(
                 sum(each.jobs for each in higher), sum(each.tokens for each in higher), self.until_free.get(model, 0)

@@ -3,21 +3,25 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import openai
 import pytest
 
+from cli.services import Services
 from jobs.database import Database
 from jobs.errors import LimitReached
-from jobs.job import Origin
+from jobs.job import Origin, Priority
 from jobs.keys import PostgresApiKeys
 from jobs.limits import KeyLimits, Limit, PostgresKeyUsage
 from jobs.ports import JobFilter
 from jobs.store import PostgresJobStore
-from tests.fixtures.api import MODEL, ServedApi
+from tests.fixtures.api import MODEL, ServedApi, served
+from tests.fixtures.eventually import eventually
 from tests.fixtures.jobs import new_job
+from tests.fixtures.services import fresh_database, fresh_prefix, settings_for
 
 pytestmark = pytest.mark.integration
 
@@ -92,6 +96,63 @@ def test_waiting_jobs_are_limited_until_one_goes(api: ServedApi, keys: PostgresA
         refused(http.post("/v1/chat/completions", json=BODY), "queued_jobs_exceeded")
         http.post(f"/v1/jobs/{job_id}/cancel")
         assert http.post("/v1/jobs", json=BODY).status_code == 201
+
+
+@contextmanager
+def own_api(services: Services, folder: Path, **settings: object) -> Iterator[tuple[ServedApi, PostgresApiKeys]]:
+    """With a queue and workers of the test's own."""
+    with fresh_database(services) as url:
+        database = Database(url, pool_size=1)
+        with served(settings_for(url, services.redis_url, fresh_prefix(), folder), **settings) as api:
+            yield api, PostgresApiKeys(database)
+        database.close()
+
+
+@pytest.mark.parametrize("limits", [KeyLimits(queued_jobs=1), KeyLimits(jobs_in_flight=1)])
+def test_jobs_that_are_too_many_are_welcome_when_at_the_workers_speed_one_has_moved(
+    services: Services, tmp_path: Path, limits: KeyLimits
+) -> None:
+    with own_api(services, tmp_path) as (api, keys), limited(api, keys, limits) as http:
+
+        def retry_after() -> str:
+            answer = http.post("/v1/jobs", json=BODY)
+            assert answer.status_code == 429, answer.text
+            return answer.headers["retry-after"]
+
+        api.worker.store.insert(new_job(model=MODEL, tenant="other", cost=4000))
+        running = api.worker.claim()
+        assert http.post("/v1/jobs", json=BODY).status_code == 201
+        assert retry_after() == "5"  # nobody knows
+        api.worker.heartbeat()
+        # What a server knows of the queue and its workers is up to a second old.
+        eventually("the time until the running one ends", lambda: retry_after() == "20", every_s=0.1)
+        api.worker.stats["served_per_s"] = 1.0
+        api.worker.heartbeat()
+        eventually("no more than clients wait by themselves", lambda: retry_after() == "120", every_s=0.1)
+        api.worker.answer(running)
+
+
+def test_waiting_jobs_of_others_that_come_first_are_waited_for(services: Services, tmp_path: Path) -> None:
+    with own_api(services, tmp_path) as (api, keys), limited(api, keys, KeyLimits(queued_jobs=2)) as http:
+        urgent = new_job(model=MODEL, tenant="other", cost=6000, priority=Priority.INTERACTIVE)
+        api.worker.store.insert(urgent)
+        api.worker.heartbeat()
+        # The second of the two waits for the first, and nobody for the second.
+        assert [http.post("/v1/jobs", json=BODY).status_code for _ in range(2)] == [201, 201]
+        eventually("urgent one goes first", lambda: http.post("/v1/jobs", json=BODY).headers["retry-after"] == "30")
+
+
+def test_what_a_key_is_refused_fills_no_queue(services: Services, tmp_path: Path) -> None:
+    with (
+        own_api(services, tmp_path, max_queued=3) as (api, keys),
+        limited(api, keys, KeyLimits(queued_jobs=1)) as http,
+        limited(api, keys, KeyLimits(), tenant="other") as other,
+    ):
+        assert http.post("/v1/jobs", json=BODY).status_code == 201
+        for _ in range(6):
+            refused(http.post("/v1/jobs", json=BODY), "queued_jobs_exceeded")
+        assert [other.post("/v1/jobs", json=BODY).status_code for _ in range(2)] == [201, 201]
+        refused(other.post("/v1/jobs", json=BODY), "queue_full")
 
 
 def test_openais_client_raises_its_rate_limit_error(api: ServedApi, keys: PostgresApiKeys) -> None:
