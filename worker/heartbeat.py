@@ -16,7 +16,7 @@ import msgspec
 from jobs.errors import StoreUnavailable
 from jobs.ports import JobStore, WorkerRecord
 from worker.engine.generation import EngineStats
-from worker.live_job import EndKind, LiveJobs
+from worker.live_job import LiveJobs
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Heartbeat:
         running = self._live_jobs.attempts()
         if running:
             for job_id in self._store.not_ours(self._record.id, running):
-                self._live_jobs.stop(job_id, EndKind.NOT_OURS)
+                self._live_jobs.disown(job_id, running[job_id])
 
 
 def _stats_of(stats: EngineStats | None) -> dict[str, Any]:

@@ -3,17 +3,20 @@
 Written to by the engine's thread, ended by whoever has a reason first, waited for by the job's own thread.
 """
 
+import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
 from jobs.job import FinishReason, Job, Stamps, Token
 from worker.answer import Answer
 from worker.engine.generation import Finish, TokenOutput
+
+log = logging.getLogger(__name__)
 
 
 class EndKind(StrEnum):
@@ -56,6 +59,8 @@ class LiveJob:
         self._on_tokens = on_tokens
         self._answer: Answer | None = None
         self._tokens = job.tokens
+        # Held while the answer grows: whoever ends the job has then seen its last token.
+        self._growing = threading.RLock()
 
     @property
     def id(self) -> str:
@@ -94,14 +99,21 @@ class LiveJob:
         self._end_if_complete(answer)
 
     def end(self, ending: Ending) -> None:
-        """The first ending counts."""
-        try:
+        """The first ending counts. After it the answer grows no more."""
+        with self._growing, contextlib.suppress(InvalidStateError):
             self.ending.set_result(ending)
-        except InvalidStateError:
-            return
+
+    def break_with(self, exc: Exception) -> None:
+        """Ends the attempt like an error of its own thread, where `ending` raises it."""
+        with contextlib.suppress(InvalidStateError):
+            self.ending.set_exception(exc)
 
     def on_output(self, choice: int, output: TokenOutput) -> bool:
         """News of one choice, on the engine's thread. Whether it goes on."""
+        with self._growing:
+            return self._grow(choice, output)
+
+    def _grow(self, choice: int, output: TokenOutput) -> bool:
         answer = self._answer
         if answer is None or self.ending.done():
             return False
@@ -136,7 +148,13 @@ class ChoiceSink:
         self._stop = stop
 
     def on_output(self, output: TokenOutput) -> None:
-        goes_on = self._live.on_output(self._choice, output)
+        try:
+            goes_on = self._live.on_output(self._choice, output)
+        except Exception as exc:
+            # As on the job's own thread: the attempt breaks, not the thread that serves all others.
+            log.exception("output not taken", extra={"action": "output_broke", "job_id": self._live.id})
+            self._live.break_with(exc)
+            return
         if not goes_on and output.finish is None and not self._live.ending.done():
             self._stop()
 
@@ -159,22 +177,27 @@ class LiveJobs:
 
     def __init__(self) -> None:
         self._jobs: dict[str, LiveJob] = {}
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
 
-    @contextmanager
+    @contextlib.contextmanager
     def holding(self, live: LiveJob) -> Iterator[None]:
-        with self._changed:
-            self._jobs[live.id] = live
+        """Of two attempts at one job, the newer one is held and the other ends: it was taken from this worker."""
+        with self._lock:
+            other = self._jobs.get(live.id)
+            newest = live if other is None or other.attempt < live.attempt else other
+            self._jobs[live.id] = newest
+        for attempt in (live, other):
+            if attempt is not None and attempt is not newest:
+                attempt.end(Ending(EndKind.NOT_OURS))
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 if self._jobs.get(live.id) is live:
                     del self._jobs[live.id]
-                self._changed.notify_all()
 
     def all(self) -> list[LiveJob]:
-        with self._changed:
+        with self._lock:
             return list(self._jobs.values())
 
     def attempts(self) -> dict[str, int]:
@@ -183,17 +206,21 @@ class LiveJobs:
 
     def stop(self, job_id: str, kind: EndKind) -> None:
         """Ends one job from outside; unknown ids are ignored."""
-        with self._changed:
+        with self._lock:
             live = self._jobs.get(job_id)
         if live is not None:
             live.end(Ending(kind))
+
+    def disown(self, job_id: str, attempt: int) -> None:
+        """Ends an attempt that is no longer current, and no other: this worker may have claimed the job again since
+        that was found."""
+        with self._lock:
+            live = self._jobs.get(job_id)
+        if live is not None and live.attempt == attempt:
+            live.end(Ending(EndKind.NOT_OURS))
 
     def expire(self) -> None:
         """Ends those whose deadline has passed, also while they are being prepared."""
         for live in self.all():
             if live.seconds_left() == 0.0:
                 live.end(Ending(EndKind.DEADLINE))
-
-    def wait_until_empty(self, timeout_s: float) -> bool:
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._jobs, timeout_s)

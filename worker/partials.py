@@ -8,7 +8,7 @@ import threading
 
 from jobs.errors import StoreUnavailable
 from jobs.ports import JobStore, Partial
-from worker.live_job import EndKind, LiveJob, LiveJobs
+from worker.live_job import LiveJob, LiveJobs
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,8 @@ class Partials:
         if not partials:
             return
         for job_id in self._store.save_partials(partials):
-            self._live_jobs.stop(job_id, EndKind.NOT_OURS)
+            attempt, _ = news[job_id]
+            self._live_jobs.disown(job_id, attempt)
         self._stored |= news
 
 

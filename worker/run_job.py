@@ -129,7 +129,13 @@ class JobRunner:
             if self._grace_over.is_set():
                 live.end(Ending(EndKind.DRAINED))
             verdict = self._verdict(live)
-            self._close(live, verdict)
+            try:
+                self._close(live, verdict)
+            except StoreUnavailable:
+                raise
+            except Exception as exc:
+                log.exception("end not written", extra={"action": "end_not_written", "job_id": live.id})
+                self._lose(live, exc)
         log.info(
             "%s attempt %d: %s, %d tokens, %.3f s",
             *(job.id, job.attempt, name_of(verdict), len(live.tokens), time.monotonic() - started),
@@ -146,6 +152,14 @@ class JobRunner:
         self._grace_over.set()
         for live in self._live_jobs.all():
             live.end(Ending(EndKind.DRAINED))
+
+    def end_after(self, grace_s: float, last_words_s: float) -> None:
+        """What still runs when the grace is over goes back; what then cannot be written is left to the lease. Both
+        come also when nothing runs now: the answer to a claim may be on its way."""
+        self._grace_over.wait(grace_s)
+        self.give_all_back()
+        self._abandon.wait(last_words_s)
+        self.abandon()
 
     def abandon(self) -> None:
         """Stops waiting for a database that does not come back; the lease will expire."""
@@ -267,6 +281,18 @@ class JobRunner:
                     self._publisher.forget(live.id, live.attempt)
         except StaleAttempt:
             self._publisher.forget(live.id, live.attempt)
+
+    def _lose(self, live: LiveJob, exc: Exception) -> None:
+        """For an end that the database will not take, however often it is asked: a loss, without any of what was to be
+        written, so that the job is quarantined instead of being run for ever."""
+        detail = f"its end could not be written: {type(exc).__name__}: {str(exc)[:500]!a}"
+        try:
+            end = AttemptEnd.WORKER_ERROR
+            job = self._stubbornly(lambda: self._store.give_back(live.id, live.attempt, end, detail, ()))
+        except StaleAttempt:
+            self._publisher.forget(live.id, live.attempt)
+        else:
+            self._gave_back(live, job)
 
     def _gave_back(self, live: LiveJob, job: Job) -> None:
         if job.state.terminal:

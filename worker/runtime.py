@@ -99,7 +99,8 @@ class Runtime:
         over every thread that is in `answer` returns."""
         self.runner.stop_claiming()
         log.info("draining: %d jobs run", len(self.live_jobs.all()), extra={"action": "drain"})
-        threading.Thread(target=self._after_grace, name="drain", daemon=True).start()
+        times = (self.grace_s, _LAST_WORDS_S)
+        threading.Thread(target=self.runner.end_after, args=times, name="drain", daemon=True).start()
 
     def hurry(self) -> None:
         """Gives back now what still runs."""
@@ -120,13 +121,6 @@ class Runtime:
         self.engine.close()
         self.lines.close()
         log.info("stopped", extra={"action": "stopped", "worker": self.worker_id})
-
-    def _after_grace(self) -> None:
-        if self.live_jobs.wait_until_empty(self.grace_s):
-            return
-        self.runner.give_all_back()
-        if not self.live_jobs.wait_until_empty(_LAST_WORDS_S):
-            self.runner.abandon()
 
 
 def boot(

@@ -51,11 +51,25 @@ def tokenizer(tiny_model: Path) -> ChatTokenizer:
 
 
 class MovableStore(FakeJobStore):
-    """`down`: how many of the next writes of an end fail."""
+    """`down`: how many of the next writes of an end fail. `refused`: none is ever taken. The answers to claims arrive
+    while `answers` is set."""
 
     down = 0
+    refused = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def claim(self, *args, **kwargs):
+        job = super().claim(*args, **kwargs)
+        self.answers.wait(30)
+        return job
 
     def finish(self, *args, **kwargs):
+        if self.refused:
+            raise ValueError("no \0 in text")
         if self.down:
             self.down -= 1
             raise StoreUnavailable("restarting")
@@ -460,6 +474,42 @@ def test_drain_gives_running_jobs_back_without_a_loss_and_passes_bells_on(bench)
     assert (job.state, job.losses, len(job.tokens)) == (JobState.QUEUED, 0, len(bench.ids("one")))
     assert bench.store.attempts(job_id)[0].end is AttemptEnd.DRAINED
     assert bench.queue.rung == [("tiny", "job_next"), ("tiny", job_id)]
+
+
+def test_job_whose_claim_was_under_way_when_the_drain_began_goes_back_with_the_grace(bench):
+    bench.store.answers.clear()
+    job_id = bench.submit()
+    thread = threading.Thread(target=bench.runner.answer, args=(job_id,))
+    thread.start()
+    eventually("the claim is under way", lambda: bench.store.get(job_id).state is JobState.IN_PROGRESS)
+    bench.runner.stop_claiming()
+    drain = threading.Thread(target=bench.runner.end_after, args=(0.1, 0.1))
+    drain.start()
+    bench.store.answers.set()
+    for each in (thread, drain):
+        each.join(30)
+    assert bench.store.attempts(job_id)[0].end is AttemptEnd.DRAINED
+
+
+def test_end_that_the_database_never_takes_is_a_loss_until_the_job_is_quarantined(bench):
+    bench.store.refused = True
+    bench.engine.script = bench.ids("abcdefghij")[:8]
+    job_id = bench.submit(max_attempts=2)
+    assert bench.run(job_id).losses == 1
+    job = bench.run(job_id)
+    assert (job.state, job.error.code) == (JobState.FAILED, "too_many_attempts")
+    assert bench.store.attempts(job_id)[0].detail.endswith(r"ValueError: 'no \x00 in text'")
+    assert isinstance(bench.ended_log(job_id)[-1], Ended)
+
+
+def test_fault_in_what_the_engine_said_breaks_the_attempt_alone(bench):
+    """On the engine's thread, which serves all other jobs."""
+    job_id = bench.submit()
+    thread = bench.start(job_id)
+    bench.engine.say(f"{job_id}:1:0", ["no id"])
+    thread.join(10)
+    assert bench.store.attempts(job_id)[0].end is AttemptEnd.WORKER_ERROR
+    assert bench.store.get(job_id).losses == 1
 
 
 def test_unexpected_fault_gives_the_job_back_as_a_loss_until_it_is_quarantined(bench):
