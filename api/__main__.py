@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.backend import Backend, check_addresses, there_are_keys
+from api.http_head import BoundedHead
 from api.settings import ApiSettings
 from jobs.errors import StoreUnavailable
 from jobs.settings import ServiceSettings, SettingsError, load
@@ -66,7 +67,7 @@ def main() -> int:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHead,
         lifespan="on",
         access_log=False,
         log_config=None,

@@ -143,13 +143,13 @@ async def read_form(request: Request, max_file_bytes: int, folder: str, threads:
     if announced.isdigit() and int(announced) > max_file_bytes + MAX_FIELDS * 2 * MAX_FIELD_BYTES:
         raise _too_long(max_file_bytes)
     try:
-        pieces: list[bytes] = []
+        piece = bytearray()
         async for chunk in request.stream():
-            pieces.append(chunk)
-            if sum(map(len, pieces)) >= PIECE_BYTES:
-                await threads.call(form.feed, b"".join(pieces))
-                pieces = []
-        await threads.call(form.feed, b"".join(pieces))
+            piece += chunk
+            if len(piece) >= PIECE_BYTES:
+                await threads.call(form.feed, bytes(piece))
+                piece.clear()
+        await threads.call(form.feed, bytes(piece))
         await threads.call(form.end)
     except ClientDisconnect:
         form.close()
