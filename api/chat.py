@@ -36,10 +36,13 @@ async def create_chat_completion(request: Request, caller: Asker) -> Response:
     key = key_of(request, caller, raw)
     body, made = await backend.threads.call(_accept, backend, raw, caller, key)
     job, headers = made.value, {**made.headers, "x-vlmq-job-id": made.value.id}
-    if made.replayed and not body.stream and not job.state.terminal:
-        raise still_running(job)
+    streams, include_usage = body.stream, body.stream_options is not None and body.stream_options.include_usage
     # Who says nothing of it can look at the job for a while.
     unstored = "store" in body.model_fields_set and not body.store
+    # From here on it is waited for, perhaps for minutes, and the pictures in them are large.
+    del raw, body
+    if made.replayed and not streams and not job.state.terminal:
+        raise still_running(job)
     afterwards = after_delivery(backend, job, unstored=unstored, key=key)
 
     async def cancel() -> None:
@@ -48,9 +51,8 @@ async def create_chat_completion(request: Request, caller: Asker) -> Response:
             await backend.threads.call(backend.settling.cancel, job.id)
 
     try:
-        if not body.stream:
+        if not streams:
             return with_afterwards(await unless_gone(request, _whole(backend, job, headers)), afterwards)
-        include_usage = body.stream_options is not None and body.stream_options.include_usage
         source = _chunks(backend, job, include_usage)
         first = await unless_gone(request, anext(source))
         return with_afterwards(EventStream(first, source, headers, on_gone=cancel), afterwards)

@@ -42,17 +42,20 @@ async def create_response(request: Request, caller: Asker) -> Response:
     key = key_of(request, caller, raw)
     body, made = await backend.threads.call(_accept, backend, raw, caller, key)
     job, headers = made.value, {**made.headers, "x-vlmq-job-id": made.value.id}
+    streams, background, unstored = body.stream, body.background, not body.store
+    # From here on it may be waited for, perhaps for minutes, and the pictures in them are large.
+    del raw, body
     # With a key the client may come back for what it has left.
-    stays = body.background or key is not None
-    afterwards = after_delivery(backend, job, unstored=not body.store, key=key)
+    stays = background or key is not None
+    afterwards = after_delivery(backend, job, unstored=unstored, key=key)
 
     async def cancel() -> None:
         if not stays:
             await backend.threads.call(backend.settling.cancel, job.id)
 
-    if body.stream:
+    if streams:
         return with_afterwards(EventStream(OPENING, stream_of(backend, job), headers, on_gone=cancel), afterwards)
-    if body.background:
+    if background:
         return JSONResponse(response_object(job), headers=headers | await backend.threads.call(_hint, backend, job))
     if made.replayed and not job.state.terminal:
         raise still_running(job)
