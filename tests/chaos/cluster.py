@@ -129,21 +129,21 @@ class Cluster:
     def kill(self, name: str) -> None:
         self.running[name].kill()
 
-    def signal(self, name: str, number: signal.Signals) -> None:
-        """To the process and its children: a host that freezes freezes as a whole."""
+    def signal(self, name: str, number: signal.Signals, alone: bool = False) -> None:
+        """To the process and, unless it is meant `alone`, its children: a host that freezes freezes as a whole."""
         process = psutil.Process(self.running[name].popen.pid)
         with contextlib.suppress(psutil.NoSuchProcess):
-            for each in (process, *process.children(recursive=True)):
+            for each in (process, *([] if alone else process.children(recursive=True))):
                 each.send_signal(number)
 
     @contextlib.contextmanager
-    def frozen(self, name: str) -> Iterator[None]:
+    def frozen(self, name: str, alone: bool = False) -> Iterator[None]:
         """Stands still, and goes on whatever happens meanwhile."""
-        self.signal(name, signal.SIGSTOP)
+        self.signal(name, signal.SIGSTOP, alone)
         try:
             yield
         finally:
-            self.signal(name, signal.SIGCONT)
+            self.signal(name, signal.SIGCONT, alone)
 
     def engine(self, name: str) -> psutil.Process | None:
         """The engine process of a worker, unless it is just being replaced."""

@@ -30,6 +30,7 @@ from tests.chaos.process_faults import (
     kill_engine,
     kill_maintenance,
     kill_worker,
+    zombie_beside_its_engine,
     zombie_worker,
 )
 from tests.chaos.redis_faults import (
@@ -52,6 +53,7 @@ FAULTS: dict[str, Fault] = {
     "deliverer killed": kill_deliveries,
     "worker terminated": drain_worker,
     "worker frozen beyond its lease": zombie_worker,
+    "worker frozen beside its engine": zombie_beside_its_engine,
     "API frozen": freeze_api,
     "maintenance frozen": freeze_maintenance,
     "Redis restarted empty": redis_restarts_empty,
@@ -72,7 +74,13 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-_LEASE = ("worker killed", "worker frozen beyond its lease", "maintenance frozen", "clock set back")
+_LEASE = (
+    "worker killed",
+    "worker frozen beyond its lease",
+    "worker frozen beside its engine",
+    "maintenance frozen",
+    "clock set back",
+)
 _ENGINE = ("engine killed", "engine aborted", "engine hangs")
 
 

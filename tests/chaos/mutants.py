@@ -38,10 +38,10 @@ MUTANTS = (
         "jobs/store/ending.py",
         "WHERE id = :id AND attempt = :attempt AND state = 'in_progress' FOR UPDATE",
         "WHERE id = :id AND CAST(:attempt AS int) > 0 FOR UPDATE",
-        ("worker frozen beyond its lease",),
-        ("follow", "poll"),
+        ("worker frozen beside its engine",),
+        ("follow", "poll", "background"),
         "wrote to",
-        2,
+        3,
     ),
     Mutant(
         "no heartbeat",

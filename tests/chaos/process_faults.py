@@ -117,10 +117,19 @@ def drain_worker(stage: Stage, dice: random.Random) -> float | None:
 
 def zombie_worker(stage: Stage, dice: random.Random) -> float | None:
     """Frozen for longer than its lease, then awake again in the belief that its jobs are its own."""
+    return _zombie(stage, dice, alone=False)
+
+
+def zombie_beside_its_engine(stage: Stage, dice: random.Random) -> float | None:
+    """The same while its engine goes on: what wakes up has its answers whole, and hurries to write them down."""
+    return _zombie(stage, dice, alone=True)
+
+
+def _zombie(stage: Stage, dice: random.Random, alone: bool) -> float | None:
     name = stage.some("worker", dice)
     pickup = stage.held_by(name)
     began = time.monotonic()
-    with stage.cluster.frozen(name):
+    with stage.cluster.frozen(name, alone):
         eventually(f"the jobs of {name} go on", pickup.done, CANARY_S)
         recovered = since(began)
         time.sleep(max(0.0, stage.cluster.times.lease_s + 1 - since(began)))

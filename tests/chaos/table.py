@@ -8,7 +8,7 @@ import argparse
 import json
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -19,16 +19,19 @@ from tests.chaos.faults import FAULTS
 Reports = Sequence[dict[str, Any]]
 
 
+BROKEN = re.compile("the harness broke|broken off")
+"""How entry.reported begins what it says of a run that did not come to its end."""
+
+
 def chaos(reports: Reports) -> list[str]:
     """Faults with how often each struck, median and worst recovery, and whether the worst is within its bar. Bars that
     hang on an engine's start differ from run to run: every time is held against its own run's, the longest is shown."""
     times: dict[str, list[float]] = defaultdict(list)
     bars: dict[str, list[float]] = defaultdict(list)
-    struck: dict[str, int] = defaultdict(int)
-    late: dict[str, int] = defaultdict(int)
+    struck: Counter[str] = Counter()
+    late: Counter[str] = Counter()
     for report in reports:
-        for fault in report["faults"]:
-            struck[fault] += fault not in report["not_here"]
+        struck.update(fault for fault in report["faults"] if fault not in report["not_here"])
         for fault, seconds in report["recoveries"].items():
             times[fault] += seconds
             if (bar := report["bars"].get(fault)) is not None:
@@ -36,26 +39,31 @@ def chaos(reports: Reports) -> list[str]:
                 late[fault] += sum(one > bar for one in seconds)
     lines = ["| fault | struck | recovery, s: median | worst | at most | |", "|---|---|---|---|---|---|"]
     for fault in FAULTS:
-        if not struck[fault]:
-            continue
-        middle, worst = (f"{of(times[fault]):.1f}" if times[fault] else "–" for of in (median, max))
-        bar = f"{max(bars[fault]):.1f}" if bars[fault] else "–"
-        verdict = "" if not bars[fault] else f"{late[fault]} late" if late[fault] else "kept"
-        lines.append(f"| {fault} | {struck[fault]} | {middle} | {worst} | {bar} | {verdict} |")
-    return [*lines, "", _summary(reports), *_missing(reports)]
+        if struck[fault]:
+            middle, worst = (f"{of(times[fault]):.1f}" if times[fault] else "–" for of in (median, max))
+            bar = f"{max(bars[fault]):.1f}" if bars[fault] else "–"
+            verdict = "" if not bars[fault] else f"{late[fault]} late " if late[fault] else "kept "
+            lines.append(f"| {fault} | {struck[fault]} | {middle} | {worst} | {bar} | {verdict}|")
+    return [*lines, "", *_summary(reports), *_missing(reports)]
 
 
-def _summary(reports: Reports) -> str:
+def _summary(reports: Reports) -> list[str]:
     operations, retries = (sum(report[key] for report in reports) for key in ("operations", "retries"))
     seeds = ", ".join(str(report["seed"]) for report in reports)
     clean = sum(not report["findings"] for report in reports)
     starts = [report["engine_start_s"] for report in reports]
     where = ", ".join(sorted({f"{report['machine']['cores']} cores, {report['device']}" for report in reports}))
-    return (
+    went_on = sum((Counter(report["continued"]) for report in reports), Counter[str]())
+    slowest_cancel = max((seconds for report in reports for seconds in report["cancelled_s"]), default=0.0)
+    return [
         f"Seeds {seeds} ({where}): {operations} operations, {retries} retries by clients; audit clean in {clean} of "
         f"{len(reports)} runs. An engine started in {min(starts):.1f} to {max(starts):.1f} s; the lease was "
-        f"{reports[0]['lease_s']:g} s."
-    )
+        f"{reports[0]['lease_s']:g} s. Cancelled jobs cost the engine up to {slowest_cancel:.1f} s.",
+        "",
+        "Went on in another attempt from published tokens: "
+        + ", ".join(f"{count} {what}" for what, count in went_on.items())
+        + ".",
+    ]
 
 
 def _missing(reports: Reports) -> list[str]:
@@ -114,13 +122,17 @@ KINDS: dict[str, Callable[[Reports], list[str]]] = {
 
 
 def tables(files: Sequence[Path]) -> dict[str, str]:
-    """By kind, of the kinds that there are reports of. A run that broke off tells its findings and no numbers."""
+    """By kind, of the kinds that there are reports of. Runs that broke off have no numbers, and are counted."""
     reports = [json.loads(file.read_text()) for file in files]
-    whole = [report for report in reports if not any("the harness broke" in each for each in report["findings"])]
     made = {}
     for kind, table in KINDS.items():
-        if some := [report for report in whole if report["kind"] == kind]:
-            made[kind] = "\n".join(table(sorted(some, key=lambda report: int(report["seed"]))))
+        some = sorted((report for report in reports if report["kind"] == kind), key=lambda report: int(report["seed"]))
+        whole = [report for report in some if not any(BROKEN.match(finding) for finding in report["findings"])]
+        lines = table(whole) if whole else []
+        if broken := len(some) - len(whole):
+            lines += ["", f"{broken} run{'s' if broken > 1 else ''} broke off."]
+        if some:
+            made[kind] = "\n".join(lines)
     return made
 
 

@@ -14,7 +14,12 @@ from tests.chaos.ledger import Ledger
 Attempts = Mapping[str, Sequence[Mapping[str, Any]]]
 """Of each job, by number: number, worker, ended_as, tokens."""
 
-_WORKER = ("worker killed", "worker frozen beyond its lease", "clock set back")
+_WORKER = (
+    "worker killed",
+    "worker frozen beyond its lease",
+    "worker frozen beside its engine",
+    "clock set back",
+)
 _ENGINE = ("engine killed", "engine aborted", "engine hangs", "poisonous job")
 _POSTGRES = (
     "PostgreSQL restarted",

@@ -24,6 +24,7 @@ from tests.chaos.client import Client, Seen
 from tests.chaos.history import History, Write
 from tests.chaos.ledger import Ledger
 from tests.chaos.leftovers import leftovers, memory
+from tests.chaos.ports import Ports
 from tests.chaos.receiver import Delivery
 from tests.chaos.requests import Answer
 from tests.chaos.timeline import attempts_of, continued, ends, fences, losses, told
@@ -59,6 +60,14 @@ def finished(store: PostgresJobStore, worker: str = "host:7:a") -> str:
     job = store.claim("tiny", worker)
     assert job is not None
     return store.finish(job.id, job.attempt, DONE).id
+
+
+def test_runs_side_by_side_never_get_the_same_port() -> None:
+    one, other = Ports(), Ports()
+    ports = [each.reserve() for each in (one, other) * 20]
+    one.close()
+    other.close()
+    assert len(set(ports)) == 40
 
 
 # -- what clients are told
