@@ -95,7 +95,7 @@ class Client:
                             seen.complain(f"the stream answered {answer.status_code}: {answer.text[:300]}")
                             return events
                     else:
-                        for event in data_of(answer):
+                        for event in data_of(answer, lambda: self.stopped() or time.monotonic() > end):
                             if event[number] != len(events):
                                 seen.complain(f"event {event[number]} came where {len(events)} was expected")
                                 return events
@@ -140,10 +140,13 @@ class Client:
         return False
 
 
-def data_of(answer: httpx2.Response) -> Iterator[Mapping[str, Any]]:
-    """The data of each whole server-sent event but `[DONE]`; what is cut off is none."""
+def data_of(answer: httpx2.Response, enough: Callable[[], bool]) -> Iterator[Mapping[str, Any]]:
+    """The data of each whole server-sent event but `[DONE]`; what is cut off is none. Of a stream that only keeps
+    itself alive one has `enough` some time."""
     data = ""
     for line in answer.iter_lines():
+        if enough():
+            return
         if line.startswith("data:"):
             data = line[5:].strip()
         elif not line and data:

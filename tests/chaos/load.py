@@ -23,6 +23,9 @@ WEIGHTS = {
     "batch": 1,
 }
 
+LEAVE_S = 60.0
+"""For clients to notice that nobody waits any longer: more than any call of theirs takes."""
+
 
 def turns(seed: int, count: int, requests: Sequence[Request], hook: str, kinds: Sequence[str] = ()) -> list[Turn]:
     """The operations of a run. The same seed gives the same ones."""
@@ -67,9 +70,10 @@ class Load:
         """Nobody waits any longer. Harmless when nothing is under way."""
         self._closing.set()
         self._abandon.set()
+        end = time.monotonic() + LEAVE_S
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join(60)
+                thread.join(max(0.1, end - time.monotonic()))
 
     def _work(self) -> None:
         while not self._closing.is_set():

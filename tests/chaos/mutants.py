@@ -16,6 +16,8 @@ from tests.chaos.entry import Report, options, reported
 from tests.chaos.run import Plan, run
 
 PACKAGES = ("api", "cli", "jobs", "migrations", "worker", "conf")
+LONG = ("request-10", "request-11")
+"""Long enough that a worker holds some whenever it is struck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Mutant:
     kinds: tuple[str, ...]
     named_by: str
     times: int = 1
+    requests: tuple[str, ...] = ()
 
 
 MUTANTS = (
@@ -42,6 +45,7 @@ MUTANTS = (
         ("follow", "poll", "background"),
         "wrote to",
         3,
+        LONG,
     ),
     Mutant(
         "no heartbeat",
@@ -129,6 +133,7 @@ def hunt(mutant: Mutant, seed: int, folder: Path, device: str) -> list[str]:
             lease_s=4.0,
             only=mutant.faults,
             kinds=mutant.kinds,
+            requests=mutant.requests,
             root=tree,
             peace_s=40.0,
             device=device,

@@ -64,7 +64,7 @@ def chat_stream(client: Client, turn: Turn, dice: random.Random) -> Seen:
         try:
             with client.post_stream("/v1/chat/completions", turn.body(stream=True), key) as answer:
                 if answer.status_code == 200:
-                    for chunk in data_of(answer):
+                    for chunk in data_of(answer, client.stopped):
                         if "error" in chunk:
                             break
                         seen.job_ids.add(chunk["id"])

@@ -47,6 +47,8 @@ class Plan:
     lease_s: float = 10.0
     only: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
+    requests: tuple[str, ...] = ()
+    """Names of those that may be asked for; all when there are none."""
     root: Path = ROOT
     peace_s: float = 240.0
     """How long after the last fault everything may take to come to its end."""
@@ -103,7 +105,8 @@ def run(plan: Plan, folder: Path, say: Say) -> Result:
 def _under_load(plan: Plan, stage: Stage, history: History, receiver: Receiver, result: Result, say: Say) -> list[Seen]:
     """Load and faults together, then peace. What the clients saw."""
     count = len(result.faults) * OPERATIONS_PER_FAULT
-    load = Load(stage.cluster.urls, turns(plan.seed, count, all_requests(), receiver.url, plan.kinds), plan.clients)
+    requests = [each for each in all_requests() if not plan.requests or each.name in plan.requests]
+    load = Load(stage.cluster.urls, turns(plan.seed, count, requests, receiver.url, plan.kinds), plan.clients)
     load.start()
     try:
         _strike_all(stage, history, random.Random(plan.seed), result, say)
