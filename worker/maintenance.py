@@ -4,6 +4,7 @@ import contextlib
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 from jobs import connect
@@ -20,6 +21,25 @@ from worker.settings import MaintenanceSettings
 from worker.sweeper import Sweeper
 
 log = logging.getLogger("worker.maintenance")
+
+
+class Contact:
+    """Whether this process has had the database for long enough to judge workers by their silence: while nobody could
+    write, all were silent. After a break each gets a lease in which to be heard."""
+
+    def __init__(self, lease_s: float) -> None:
+        self._lease_s = lease_s
+        self._last: float | None = None
+        self._judges_from = float("-inf")
+
+    def made(self) -> bool:
+        """To be called whenever the database has answered. Whether to judge."""
+        now = time.monotonic()
+        if self._last is not None and now - self._last > self._lease_s / 2:
+            self._judges_from = now + self._lease_s
+            log.warning("no database for %.1f s", now - self._last, extra={"action": "contact_again"})
+        self._last = now
+        return now >= self._judges_from
 
 
 class Maintenance:
@@ -50,19 +70,23 @@ class Maintenance:
         self._bells = DeliveryBells(services, client, PostgresErrands(self._database, webhooks))
         self._leadership = Leadership(self._database, MAINTENANCE, services.lease_s)
         self._led = False
+        self._contact = Contact(services.lease_s)
 
     def turn(self) -> None:
         """Raises StoreUnavailable."""
         led, self._led = self._led, False
-        if not self._leadership.held():
+        leads = self._leadership.held()
+        judge = self._contact.made()
+        if not leads:
             return
         self._led = True
         if not led:
             log.info("leading", extra={"action": "leading"})
-        self._sweeper.sweep()
+        self._sweeper.sweep(judge)
         self._sweeper.ring()
         self._bells.ring()
         self._cleaner.turn()
+        self._contact.made()
 
     def close(self) -> None:
         with contextlib.suppress(StoreUnavailable):

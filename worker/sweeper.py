@@ -25,9 +25,10 @@ class Sweeper:
         self._control = control
         self._lease_s = lease_s
 
-    def sweep(self) -> None:
-        """The part that somebody waits for. Raises StoreUnavailable."""
-        for job in self._store.take_back_lost(self._lease_s):
+    def sweep(self, judge: bool = True) -> None:
+        """The part that somebody waits for. `judge`: whether a worker's silence tells anything now. Raises
+        StoreUnavailable."""
+        for job in self._store.take_back_lost(self._lease_s) if judge else ():
             log.warning("took back %s", job.id, extra={"action": "taken_back", "job_id": job.id})
             if job.state.terminal:
                 self._end_log(job)
