@@ -23,7 +23,7 @@ class CommandSettings(FileSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="VLMQ_CLI_")
 
     url: str = Field(default="", description="The server that `vlmq ask` and its like talk to; empty: the running one.")
-    key: str = Field(default="", description="The API key they send.")
+    key: str = Field(default="", repr=False, description="The API key they send.")
     folder: Path = Field(default=ROOT / "var", description="Where `vlmq up` keeps data, logs and sockets.")
 
 

@@ -19,6 +19,7 @@ from jobs.keys import PostgresApiKeys
 from jobs.limits import PostgresKeyUsage
 from jobs.ports import Blobs
 from jobs.queue import PRODUCER_SOCKET_TIMEOUT_S, CeleryQueue
+from jobs.service_url import shown, warn_of_unchecked
 from jobs.settings import ServiceSettings, SettingsError
 from jobs.store import PostgresJobStore
 from jobs.tenants import PostgresTenants
@@ -66,8 +67,9 @@ def redis_client(settings: ServiceSettings, timeout_s: float = 3.0) -> redis.Red
     retry = Retry(NoBackoff(), retries=1, supported_errors=(RedisConnectionError,))
     try:
         return redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry)
-    except ValueError as exc:
-        raise SettingsError(f"redis_url (environment VLMQ_REDIS_URL): {exc}") from exc
+    except ValueError:
+        # Its words may quote a part of the password.
+        raise SettingsError("redis_url (environment VLMQ_REDIS_URL) has a wrong number behind its ?") from None
 
 
 def event_log(settings: ServiceSettings, client: redis.Redis) -> RedisEventLog:
@@ -97,7 +99,7 @@ def blobs(settings: ServiceSettings) -> Blobs:
     try:
         return FsspecBlobs(settings.blob_url)
     except (ValueError, ImportError) as exc:
-        raise SettingsError(f"blob_url (environment VLMQ_BLOB_URL) = {settings.blob_url!r}: {exc}") from exc
+        raise SettingsError(f"blob_url (environment VLMQ_BLOB_URL) = {shown(settings.blob_url)!r}: {exc}") from None
 
 
 def _redis_url(settings: ServiceSettings) -> str:
@@ -105,4 +107,5 @@ def _redis_url(settings: ServiceSettings) -> str:
         raise SettingsError(
             "redis_url (environment VLMQ_REDIS_URL) is not set: a redis://, rediss:// or unix:// URL is required"
         )
+    warn_of_unchecked(settings.redis_url)
     return settings.redis_url

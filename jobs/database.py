@@ -124,7 +124,7 @@ def engine(url: str, pool_size: int, connect_timeout_s: float, statement_timeout
 
 
 def _address(url: str) -> URL:
-    with contextlib.suppress(ArgumentError):
+    with contextlib.suppress(ArgumentError, ValueError):
         address = make_url(url.replace("postgres://", "postgresql://", 1))
         if address.get_backend_name() == "postgresql":
             return address.set(drivername="postgresql+psycopg")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import pydantic
-from pydantic import BeforeValidator, Field
+import pydantic_settings
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -20,12 +21,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from jobs.service_url import checked_redis_url
+
 PREFIX = "VLMQ_"
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 class SettingsError(Exception):
-    """A setting is wrong; the message says which, what it was, and what it may be."""
+    """A setting is wrong; the message says which, what it was unless that may be a secret, and what it may be."""
 
 
 def _split(value: Any) -> Any:
@@ -40,7 +43,7 @@ class FileSettings(BaseSettings):
     """One table of `conf/server.toml`, under environment variables of one prefix."""
 
     table: ClassVar[str]
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX)
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, hide_input_in_errors=True)
 
     @classmethod
     def settings_customise_sources(
@@ -56,16 +59,23 @@ class FileSettings(BaseSettings):
 
 
 class ServiceSettings(FileSettings):
-    """Table `[services]`, environment `VLMQ_…`."""
+    """Table `[services]`, environment `VLMQ_…`. What may hold a password has no place in its `repr`, nor in errors."""
 
     table: ClassVar[str] = "services"
 
     database_url: str = Field(
-        default="", description="postgresql://… or postgresql:///db?host=/socket/folder. Required."
+        default="", repr=False, description="postgresql://… or postgresql:///db?host=/socket/folder. Required."
     )
-    redis_url: str = Field(default="", description="redis://…, rediss://… or unix:///path.sock. Required.")
+    redis_url: Annotated[str, AfterValidator(checked_redis_url)] = Field(
+        default="",
+        repr=False,
+        description="redis://…, rediss://… or unix:///path.sock. Required. With rediss:// certificates are checked, "
+        "unless it ends with ?ssl_cert_reqs=none.",
+    )
     redis_prefix: str = Field(default="vlmq:", description="Every Redis key starts with it.")
-    blob_url: str = Field(default="var/blobs", description="fsspec URL of the media store: a folder or s3://…")
+    blob_url: str = Field(
+        default="var/blobs", repr=False, description="fsspec URL of the media store: a folder or s3://…"
+    )
     spool_folder: str = Field(
         default="", description="Where uploads and outputs of batches lie until they are blobs; empty: the system's."
     )
@@ -85,18 +95,36 @@ S = TypeVar("S", bound=BaseSettings)
 
 def load(kind: type[S], **overrides: Any) -> S:
     """Reads settings. Raises SettingsError that names every wrong key with its value, and what an unknown one may
-    have meant."""
+    have meant. The value of what is secret, or unknown and therefore perhaps secret, is not shown."""
     _refuse_unknown(kind)
     try:
         return kind(**overrides)
     except pydantic.ValidationError as exc:
         prefix = str(kind.model_config.get("env_prefix", ""))
-        lines = [
-            f"{'.'.join(str(p) for p in e['loc'])} (environment {prefix}{str(e['loc'][0]).upper()}) = "
-            f"{e['input']!r}: {e['msg']}"
-            for e in exc.errors()
-        ]
-        raise SettingsError("wrong settings:\n  " + "\n  ".join(lines)) from exc
+        lines = [fault_of(kind, e, f" (environment {prefix}{_name_of(e).upper()})") for e in exc.errors()]
+        # The driver's own words would show the values in a traceback.
+        raise SettingsError("wrong settings:\n  " + "\n  ".join(lines)) from None
+    except pydantic_settings.SettingsError as exc:
+        raise SettingsError(f"wrong settings: {exc}") from None
+
+
+def fault_of(kind: type[pydantic.BaseModel], error: Any, where: str = "") -> str:
+    """One of a ValidationError's errors as a line."""
+    name = _name_of(error)
+    if not name:
+        return str(error["msg"])
+    key = ".".join(str(part) for part in error["loc"]) + where
+    field = kind.model_fields.get(name)
+    # The environment's, that is: a model's file holds no secrets.
+    hidden = not field.repr if field is not None else issubclass(kind, BaseSettings)
+    if hidden:
+        return f"{key}: {error['msg']}"
+    return f"{key} = {error['input']!r}: {error['msg']}"
+
+
+def _name_of(error: Any) -> str:
+    """Of the setting; empty where several together are wrong."""
+    return str(error["loc"][0]) if error["loc"] else ""
 
 
 def _refuse_unknown(kind: type[BaseSettings]) -> None:
@@ -110,4 +138,4 @@ def _refuse_unknown(kind: type[BaseSettings]) -> None:
         meant = get_close_matches(name, known, n=1, cutoff=0.85)
         if meant or prefix != PREFIX:
             hint = f"did you mean {meant[0]}?" if meant else f"there are: {', '.join(known)}"
-            raise SettingsError(f"{name} (environment) = {os.environ[name]!r}: no such setting; {hint}")
+            raise SettingsError(f"{name} (environment): no such setting; {hint}")

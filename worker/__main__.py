@@ -4,7 +4,7 @@ import os
 import sys
 
 from jobs.queue import queue_name
-from jobs.settings import SettingsError, load
+from jobs.settings import ServiceSettings, SettingsError, load
 from worker.settings import ModelSettings, WorkerSettings
 
 
@@ -21,6 +21,7 @@ def command(settings: WorkerSettings, model: ModelSettings) -> list[str]:
 def main() -> None:
     """Never returns."""
     try:
+        load(ServiceSettings)
         settings = load(WorkerSettings)
         model = ModelSettings.of(settings)
     except SettingsError as exc:

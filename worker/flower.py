@@ -9,6 +9,8 @@ from celery.bin.celery import main as celery
 from flower import urls
 from flower.api import control, tasks
 
+from jobs.settings import ServiceSettings, SettingsError, load
+
 _CHANGING = (control.ControlHandler, tasks.TaskApply, tasks.TaskAsyncApply, tasks.TaskSend, tasks.TaskAbort)
 
 
@@ -24,6 +26,10 @@ def _target(route: object) -> type:
 
 
 def main() -> None:
+    try:
+        load(ServiceSettings)
+    except SettingsError as exc:
+        sys.exit(f"flower: {exc}")
     take_changes_away()
     sys.argv = ["celery", "-A", "worker.app", "flower"]
     celery()

@@ -15,7 +15,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from jobs.settings import CONF, PREFIX, FileSettings, Names, SettingsError
+from jobs.settings import CONF, PREFIX, FileSettings, Names, SettingsError, fault_of
 from jobs.tools import ToolFormat
 
 MIB = 1 << 20
@@ -229,7 +229,7 @@ class ModelSettings(BaseModel):
         try:
             return cls(**values)
         except pydantic.ValidationError as exc:
-            lines = [f"{'.'.join(map(str, e['loc'])) or 'file'} = {e['input']!r}: {e['msg']}" for e in exc.errors()]
+            lines = [fault_of(cls, error) for error in exc.errors()]
             raise SettingsError(f"conf/models/{file}:\n  " + "\n  ".join(lines)) from exc
 
 

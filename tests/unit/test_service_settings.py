@@ -71,7 +71,7 @@ def test_without_addresses_the_error_names_the_setting() -> None:
 
 def test_a_redis_address_of_another_kind_is_refused() -> None:
     with pytest.raises(SettingsError, match="VLMQ_REDIS_URL"):
-        connect.redis_client(ServiceSettings(redis_url="http://host"))
+        load(ServiceSettings, redis_url="http://host")
 
 
 def test_a_blob_store_that_is_not_installed_is_refused() -> None:

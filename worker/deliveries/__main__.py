@@ -3,7 +3,7 @@
 import os
 import sys
 
-from jobs.settings import SettingsError, load
+from jobs.settings import ServiceSettings, SettingsError, load
 from jobs.webhooks.bells import QUEUE
 from jobs.webhooks.settings import WebhookSettings
 
@@ -22,6 +22,7 @@ def main() -> None:
     """Never returns."""
     try:
         settings = load(WebhookSettings)
+        load(ServiceSettings)
     except SettingsError as exc:
         sys.exit(f"deliveries: {exc}")
     os.execv(sys.executable, command(settings))
