@@ -113,18 +113,18 @@ class PostgresErrands:
 
     def _settle(self, on: Connection, errand: Errand, answer: Answer) -> DeliveryState | None:
         endpoint = _locked_endpoint(on, errand.delivery_id)
+        # Before its tries, as whoever deletes it does.
+        row = on.execute(
+            select(webhook_deliveries).where(deliveries.id == errand.delivery_id).with_for_update()
+        ).one_or_none()
+        if row is None:
+            return None
         ended = update(webhook_attempts).where(
             webhook_attempts.c.delivery_id == errand.delivery_id, webhook_attempts.c.number == errand.attempt
         )
         detail = answer.detail[:MOST_DETAIL].replace("\x00", "")
         on.execute(ended.values(ended_at=func.now(), status_code=answer.status_code, detail=detail))
-        row = on.execute(
-            select(webhook_deliveries)
-            .where(deliveries.id == errand.delivery_id, deliveries.attempt == errand.attempt)
-            .where(deliveries.state == DeliveryState.PENDING)
-            .with_for_update()
-        ).one_or_none()
-        if row is None:
+        if row.attempt != errand.attempt or row.state != DeliveryState.PENDING:
             return None
         disabled = endpoint is not None and _judge(on, endpoint, answer, self._give_up)
         state, pause_s = self._next(row, answer, disabled)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -13,7 +14,7 @@ from jobs.database import Database
 from jobs.errors import WebhookDeliveryNotFound, WebhookEndpointDisabled
 from jobs.job import JobKind, Origin, Webhook
 from jobs.store import PostgresJobStore
-from jobs.webhooks.delivery import Delivery, DeliveryFilter, DeliveryState
+from jobs.webhooks.delivery import Answer, Delivery, DeliveryFilter, DeliveryState
 from jobs.webhooks.delivery_store import PostgresDeliveries
 from jobs.webhooks.destination import Destinations
 from jobs.webhooks.endpoint import Endpoint, EndpointChange
@@ -233,6 +234,34 @@ def test_receiver_says_when_it_is_ready_again(bench, receiver, code):
         bench.turn()
     assert pauses == [1000, 3000, 1800, 86400]
     assert round(bench.pause_s()) == 18000
+
+
+def test_retry_after_beyond_any_calendar_is_no_reason_to_drop_the_answer(bench, receiver):
+    bench.endpoint()
+    bench.ended()
+    receiver.script = [status(503, retry_after=f"Mon, 01 Jan {9**30} 00:00:00 GMT")]
+    bench.courier.answer()
+    assert round(bench.pause_s()) == 5
+    assert [attempt.status_code for attempt in bench.only().attempts] == [503]
+
+
+def test_job_may_be_deleted_just_while_its_webhook_is_written_down(bench, receiver):
+    job_id = bench.ended(origin=Origin(webhook=Webhook(receiver.url)))
+    errand = bench.errands.claim()
+    assert errand is not None
+    with ThreadPoolExecutor(2) as pool, psycopg.connect(bench.url) as connection:
+        connection.execute("SELECT FROM webhook_deliveries FOR UPDATE")
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        deleting = pool.submit(bench.jobs.delete, job_id, TENANT)
+        eventually("the owner waits", lambda: connection.execute(waiting).fetchone()[0] >= 1)
+        settling = pool.submit(bench.errands.settle, errand, Answer(200))
+        eventually("the deliverer waits too", lambda: connection.execute(waiting).fetchone()[0] >= 2)
+        connection.commit()
+        deleting.result()
+        assert settling.result() is None
+        assert connection.execute(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchone() == (0,)
 
 
 def test_retry_after_of_other_answers_changes_nothing(bench, receiver):
