@@ -2,65 +2,36 @@
 
 import itertools
 import signal
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import psutil
 import pytest
 
-from jobs.settings import load
+from tests.fixtures.engine_process import TIMES, Recorder, command_of, run
+from tests.fixtures.engines import ask
 from tests.fixtures.eventually import eventually
-from worker.engine.generation import Finish, Generation, Sampling, TokenOutput
-from worker.engine_process import EngineProcess, EngineTimes
+from tests.fixtures.tensorrt_llm import BACKENDS
+from worker.engine.generation import Finish, Generation
+from worker.engine_process import EngineProcess
 from worker.errors import EngineUnavailable
-from worker.settings import EngineCommand, ModelSettings, WorkerSettings
+from worker.settings import EngineCommand
 
 pytestmark = pytest.mark.integration
 
-TIMES = EngineTimes(start_s=120, silence_s=2.5, restarts=3)
-PROMPT = list(range(100, 140))
 _numbers = itertools.count()
 
 
-class Recorder:
-    """What a sink heard."""
-
-    def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.finish: Finish | None = None
-        self.refused = ""
-        self.died = ""
-        self.over = threading.Event()
-
-    def on_output(self, output: TokenOutput) -> None:
-        self.ids += [token.id for token in output.tokens]
-        if output.finish is not None:
-            self.finish = output.finish
-            self.over.set()
-
-    def on_refused(self, code: str, message: str) -> None:
-        self.refused = code
-        self.over.set()
-
-    def on_engine_died(self, detail: str) -> None:
-        self.died = detail
-        self.over.set()
-
-    def wait(self) -> "Recorder":
-        assert self.over.wait(60)
-        return self
-
-
-def command(model: Path) -> EngineCommand:
-    settings = ModelSettings(name="tiny", path=model, slots=4, pages=256, threads=1)
-    return EngineCommand.of(load(WorkerSettings), settings)
+@pytest.fixture(scope="module", params=BACKENDS)
+def command(request: pytest.FixtureRequest) -> Callable[[Path], EngineCommand]:
+    """Of either backend, for the checkpoint in a folder."""
+    engines = None if request.param == "torch" else request.getfixturevalue("tiny_engines")
+    return lambda model: command_of(model, engines)
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_model: Path) -> Iterator[EngineProcess]:
+def engine(tiny_model: Path, command: Callable[[Path], EngineCommand]) -> Iterator[EngineProcess]:
     made = EngineProcess(command(tiny_model), TIMES)
     assert made.start().slots == 4
     yield made
@@ -69,13 +40,7 @@ def engine(tiny_model: Path) -> Iterator[EngineProcess]:
 
 def generation(max_tokens: int = 8, **values) -> Generation:
     """With an id that no other has: an engine may still speak of the last one."""
-    return msgspec.structs.replace(Generation(f"generation-{next(_numbers)}", PROMPT, Sampling(), max_tokens), **values)
-
-
-def run(engine: EngineProcess, made: Generation) -> Recorder:
-    sink = Recorder()
-    engine.submit(made, sink)
-    return sink.wait()
+    return ask(f"generation-{next(_numbers)}", 1, 40, max_tokens=max_tokens, **values)
 
 
 def test_generation_is_heard_to_its_end_and_the_same_again(engine):
@@ -143,7 +108,7 @@ def test_engine_that_hangs_while_it_loads_is_killed_and_replaced(engine):
     assert engine.pid != hung
 
 
-def test_engine_that_cannot_load_is_given_up_with_its_reason(tmp_path):
+def test_engine_that_cannot_load_is_given_up_with_its_reason(command, tmp_path):
     told = []
     made = EngineProcess(command(tmp_path / "none"), replace(TIMES, restarts=0), told.append)
     with pytest.raises(EngineUnavailable, match=r"config\.json"):
@@ -155,7 +120,7 @@ def test_engine_that_cannot_load_is_given_up_with_its_reason(tmp_path):
     assert len(told) == 1
 
 
-def test_closed_engine_leaves_no_process(tiny_model):
+def test_closed_engine_leaves_no_process(command, tiny_model):
     made = EngineProcess(command(tiny_model), TIMES)
     made.start()
     child = psutil.Process(made.pid)

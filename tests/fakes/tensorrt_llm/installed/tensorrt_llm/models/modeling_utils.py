@@ -1,4 +1,4 @@
-"""A model as it is converted: whole tensors on rank 0, norms alone on the others."""
+"""A model as it is converted: its output head shared out by rows, the norms on every rank, the rest on rank 0."""
 
 import json
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from tensorrt_llm.mapping import Mapping
 from tensorrt_llm.quantization.mode import QuantAlgo
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+_HEAD = "lm_head.weight"
 
 
 @dataclass
@@ -44,7 +45,9 @@ class PretrainedModel:
         if strange:
             raise KeyError(f"no parameter for {strange}")
         if mapping.rank:
-            tensors = {name: tensor for name, tensor in tensors.items() if "norm" in name}
+            tensors = {name: tensor for name, tensor in tensors.items() if "norm" in name or name == _HEAD}
+        if _HEAD in tensors:
+            tensors[_HEAD] = tensors[_HEAD].tensor_split(mapping.world_size)[mapping.rank].clone()
         config = {
             "architecture": cls.architecture,
             "dtype": dtype,

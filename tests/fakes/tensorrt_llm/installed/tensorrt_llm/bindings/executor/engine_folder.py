@@ -11,6 +11,7 @@ from worker.engine.config import DecoderConfig
 from worker.engine.torch.decoder import Decoder
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+_HEAD = "lm_head.weight"
 _PARTS = {
     "self_attn.q_proj": "qkv",
     "self_attn.k_proj": "qkv",
@@ -39,11 +40,19 @@ class EngineFolder:
         self.decoder_config = _decoder_config(pretrained["hf_config"])
         self.tokens_per_block: int = (self.build["plugin_config"] or {}).get("tokens_per_block", 32)
 
+    def head_rows(self, rank: int) -> torch.Tensor:
+        """A rank's share of the output head; none where the first has it with its table."""
+        tensors = load_file(self.folder / f"rank{rank}.engine")
+        return tensors.get(_HEAD, torch.zeros(0, self.decoder_config.hidden))
+
     def load(self) -> Decoder:
-        """In float32, whatever the engine's dtype: a GPU's sums are as wide."""
+        """The first rank's. In float32, whatever the engine's dtype: a GPU's sums are as wide."""
         tensors = load_file(self.folder / "rank0.engine")
         with torch.device("meta"):
-            decoder = Decoder(self.decoder_config).requires_grad_(False).eval()
+            decoder = Decoder(self.decoder_config)
+            if decoder.head is not None:
+                decoder.head = torch.nn.Linear(self.decoder_config.hidden, len(tensors[_HEAD]), bias=False)
+            decoder.requires_grad_(False).eval()
         decoder.to_empty(device="cpu")
         parameters = dict(decoder.named_parameters())
         filled: dict[str, int] = {}

@@ -1,7 +1,6 @@
 """The executor as its callers see it."""
 
 import itertools
-import os
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ from tensorrt_llm.bindings.executor.binding import Uint64, bound
 from tensorrt_llm.bindings.executor.config import ExecutorConfig
 from tensorrt_llm.bindings.executor.engine_folder import EngineFolder
 from tensorrt_llm.bindings.executor.enums import CommunicationMode, ModelType
+from tensorrt_llm.bindings.executor.group import Follower, Leader, rank, world_size
 from tensorrt_llm.bindings.executor.loop import Aborted, Loop
 from tensorrt_llm.bindings.executor.mailbox import Mailbox
 from tensorrt_llm.bindings.executor.request import Request
@@ -30,9 +30,14 @@ def _new(self: "Executor", model_path: Path, model_type: ModelType, executor_con
     self.config, self.requests = executor_config, []
     self.living.add(self)
     self._mailbox = Mailbox()
-    self._loop = Loop(folder, executor_config, self._mailbox)
-    self._ids = itertools.count(1)
-    self._thread = threading.Thread(target=self._run, name="executor", daemon=True)
+    self._follows = rank() > 0
+    if self._follows:
+        self._thread = threading.Thread(target=Follower(folder.head_rows(rank())).run, name="executor", daemon=True)
+    else:
+        self._leader = Leader(folder.world_size)
+        self._loop = Loop(folder, self._leader, executor_config, self._mailbox)
+        self._ids = itertools.count(1)
+        self._thread = threading.Thread(target=self._run, name="executor", daemon=True)
     self._thread.start()
 
 
@@ -91,7 +96,7 @@ class Executor:
 
     @bound
     def can_enqueue_requests(self) -> bool:
-        return True
+        return not self._follows
 
     @bound
     def get_kv_cache_event_manager(self) -> None:
@@ -99,9 +104,13 @@ class Executor:
 
     @bound
     def shutdown(self) -> None:
+        """On another rank than the first: waits until that one ends."""
         self.living.discard(self)
-        self._loop.stop()
+        if not self._follows:
+            self._loop.stop()
         self._thread.join()
+        if not self._follows:
+            self._leader.end()
         self._mailbox.close("Shutdown called")
 
     def __enter__(self) -> "Executor":
@@ -112,6 +121,8 @@ class Executor:
 
     def _enqueue(self, request: Request) -> int:
         self._mailbox.check_open()
+        if self._follows:
+            raise RuntimeError("only the first rank can enqueue requests")
         request_id = next(self._ids)
         self._loop.enqueue(request_id, request)
         self.requests.append(request)
@@ -133,8 +144,7 @@ def _seconds(timeout: timedelta | None) -> float | None:
 
 
 def _check_world(folder: EngineFolder, config: ExecutorConfig) -> None:
-    """What the launcher left in the environment counts, also when it meant somebody else."""
-    world = int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1"))
+    world = world_size()
     parallel = config.parallel_config
     orchestrated = parallel is not None and parallel.communication_mode is CommunicationMode.ORCHESTRATOR
     expected = 1 if orchestrated else folder.world_size

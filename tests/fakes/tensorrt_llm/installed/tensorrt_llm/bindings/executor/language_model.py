@@ -3,6 +3,7 @@
 import torch
 
 from tensorrt_llm.bindings.executor.engine_folder import EngineFolder
+from tensorrt_llm.bindings.executor.group import Leader
 from worker.engine.torch.attention import PagedAttention
 from worker.engine.torch.batch import ForwardBatch
 from worker.engine.torch.dense_decode import DenseDecode
@@ -12,7 +13,7 @@ from worker.engine.torch.rope import Rope
 class LanguageModel:
     """`tables` is the one buffer that every request's prompt table is copied into, an equal part each."""
 
-    def __init__(self, folder: EngineFolder, blocks: int, requests: int) -> None:
+    def __init__(self, folder: EngineFolder, leader: Leader, blocks: int, requests: int) -> None:
         config = folder.decoder_config
         self.vocab_size = folder.vocab_size
         self.hidden = config.hidden
@@ -20,6 +21,7 @@ class LanguageModel:
         self.budget = folder.build["max_prompt_embedding_table_size"] // requests
         self.tables = torch.zeros(requests * self.budget, config.hidden)
         self._decoder = folder.load()
+        self._leader = leader
         self._rope = Rope(config, torch.device("cpu"), torch.float32)
         size = folder.tokens_per_block
         # Page 0 is nobody's.
@@ -57,4 +59,4 @@ class LanguageModel:
         """float32 `[sequences, vocab]`, behind the last token of each."""
         hidden = self._decoder(embeds, self._rope.at(batch.positions, None), self._attention.plan(batch))
         ends = torch.tensor(batch.q_lens).cumsum(0) - 1
-        return self._decoder.logits(hidden[ends])
+        return self._leader.logits(hidden[ends], self._decoder.logits)

@@ -12,6 +12,7 @@ from tensorrt_llm.bindings.executor.admission import fault_of
 from tensorrt_llm.bindings.executor.config import ExecutorConfig
 from tensorrt_llm.bindings.executor.engine_folder import EngineFolder
 from tensorrt_llm.bindings.executor.enums import FinishReason
+from tensorrt_llm.bindings.executor.group import Leader
 from tensorrt_llm.bindings.executor.guidance import Guidance
 from tensorrt_llm.bindings.executor.kv_blocks import Held, KvBlocks
 from tensorrt_llm.bindings.executor.language_model import LanguageModel
@@ -36,7 +37,7 @@ class Aborted(Exception):
 
 
 class Loop:
-    def __init__(self, folder: EngineFolder, config: ExecutorConfig, mailbox: Mailbox) -> None:
+    def __init__(self, folder: EngineFolder, leader: Leader, config: ExecutorConfig, mailbox: Mailbox) -> None:
         self._config, self._mailbox = config, mailbox
         built = folder.build
         self._batch = min(config.max_batch_size or built["max_batch_size"], built["max_batch_size"])
@@ -45,7 +46,7 @@ class Loop:
         tokens = kv.max_tokens or min(self._batch * built["max_seq_len"], 65536)
         self._blocks = KvBlocks(tokens // size, size, kv.enable_block_reuse, kv.enable_partial_reuse)
         self._longest = min(built["max_seq_len"], tokens // size * size)
-        self._model = LanguageModel(folder, self._blocks.total, self._batch)
+        self._model = LanguageModel(folder, leader, self._blocks.total, self._batch)
         guided = config.guided_decoding_config
         self._guidance = Guidance(guided, folder.vocab_size) if guided else None
         self._changed = threading.Condition()
