@@ -4,21 +4,21 @@ import time
 from collections.abc import AsyncGenerator
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from api.auth import Asker, Caller
 from api.backend import Backend, backend_of
 from api.body import parse_object, read_body
 from api.chunks import Chunks
 from api.completion import completion_object
-from api.errors import NO_RETRY, ApiError, ServerClosing, as_api_error, error_body, error_response, of_job
+from api.errors import NO_RETRY, ApiError, ServerClosing, as_api_error, error_body
 from api.follower import Follower, Sequenced
-from api.idempotency import Made, key_of, still_running
+from api.idempotency import Made, key_of
 from api.openapi import json_body
 from api.schema import ChatBody, validate
 from api.settling import kept
-from api.sse import DONE, KEEP_ALIVE, ClientGone, EventStream, data_event, unless_gone
-from api.unstored import after_delivery, with_afterwards
+from api.sse import DONE, KEEP_ALIVE, data_event
+from api.waiting import Waiting, answered
 from jobs.errors import VlmqError
 from jobs.events import Delta, log_of
 from jobs.idempotency import IdempotencyKey
@@ -35,38 +35,15 @@ async def create_chat_completion(request: Request, caller: Asker) -> Response:
     raw = await read_body(request, backend.settings.max_body_bytes)
     key = key_of(request, caller, raw)
     body, made = await backend.threads.call(_accept, backend, raw, caller, key)
-    job, headers = made.value, {**made.headers, "x-vlmq-job-id": made.value.id}
-    streams, include_usage = body.stream, body.stream_options is not None and body.stream_options.include_usage
     # Who says nothing of it can look at the job for a while.
     unstored = "store" in body.model_fields_set and not body.store
+    streams, include_usage = body.stream, body.stream_options is not None and body.stream_options.include_usage
     # From here on it is waited for, perhaps for minutes, and the pictures in them are large.
     del raw, body
-    if made.replayed and not streams and not job.state.terminal:
-        raise still_running(job)
-    afterwards = after_delivery(backend, job, unstored=unstored, key=key)
-
-    async def cancel() -> None:
-        # With a key the client may come back for what it has left.
-        if key is None:
-            await backend.threads.call(backend.settling.cancel, job.id)
-
-    try:
-        if not streams:
-            return with_afterwards(await unless_gone(request, _whole(backend, job, headers)), afterwards)
-        source = _chunks(backend, job, include_usage)
-        first = await unless_gone(request, anext(source))
-        return with_afterwards(EventStream(first, source, headers, on_gone=cancel), afterwards)
-    except ClientGone:
-        await cancel()
-        if afterwards is not None:
-            await afterwards()
-        raise
-    except ServerClosing as exc:
-        # Nothing has been sent: the client's own retry does the work again elsewhere.
-        await cancel()
-        return with_afterwards(error_response(exc, headers), afterwards)
-    except (ApiError, VlmqError) as exc:
-        return with_afterwards(error_response(as_api_error(exc), headers), afterwards)
+    waiting = Waiting.of(backend, request, made, key, unstored=unstored)
+    if streams:
+        return await waiting.stream(_chunks(backend, made.value, include_usage))
+    return await waiting.whole(lambda ended: completion_object(_uncancelled(ended)))
 
 
 def _accept(backend: Backend, raw: bytes, caller: Caller, key: IdempotencyKey | None) -> tuple[ChatBody, Made[Job]]:
@@ -79,13 +56,6 @@ def _accept(backend: Backend, raw: bytes, caller: Caller, key: IdempotencyKey | 
         return job
 
     return body, backend.once.do(key, lambda job_id: kept(backend.store.get(job_id, caller.tenant)), make)
-
-
-async def _whole(backend: Backend, job: Job, headers: dict[str, str]) -> Response:
-    async with backend.reader.follow(job.id, log_of(job)) as follower:
-        while not follower.ended:
-            await follower.batch(backend.settings.keepalive_s)
-    return JSONResponse(completion_object(await _answered(backend, job)), headers=headers)
 
 
 async def _chunks(backend: Backend, job: Job, include_usage: bool) -> AsyncGenerator[bytes, None]:
@@ -130,12 +100,13 @@ async def _head(follower: Follower, patience_s: float) -> list[Sequenced]:
 
 
 async def _answered(backend: Backend, job: Job) -> Job:
-    """The ended job's row. Raises ApiError when it has no answer, JobNotFound, JobPurged, StoreUnavailable."""
-    ended = kept(await backend.threads.call(backend.store.get, job.id))
-    if ended.error is not None:
-        raise of_job(ended.error, job.id)
+    return _uncancelled(await answered(backend, job.id))
+
+
+def _uncancelled(ended: Job) -> Job:
+    """Raises ApiError for a job that has no answer, because somebody cancelled it."""
     if ended.state is JobState.CANCELLED:
-        raise ApiError(f"The job {job.id} was cancelled.", status=409, code="job_cancelled", headers=NO_RETRY)
+        raise ApiError(f"The job {ended.id} was cancelled.", status=409, code="job_cancelled", headers=NO_RETRY)
     return ended
 
 

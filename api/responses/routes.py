@@ -1,6 +1,6 @@
 """`/v1/responses`: create, retrieve, follow, cancel, delete."""
 
-from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse, Response
 from api.auth import Asker, Caller, Tenant
 from api.backend import Backend, backend_of
 from api.body import parse_object, read_body
-from api.errors import ApiError, ServerClosing, Unsupported, as_api_error, error_response, of_job
-from api.idempotency import Made, key_of, still_running
+from api.errors import ApiError, Unsupported
+from api.idempotency import Made, key_of
 from api.openapi import event_stream, json_body
 from api.poll_hint import poll_hint
 from api.query import known_only, resume_point
@@ -22,10 +22,9 @@ from api.responses.refused import LOGPROBS, check_includes
 from api.responses.stored import ResponseId, stored_response
 from api.responses.stream import OPENING, last_number, stream_of
 from api.settling import kept
-from api.sse import ClientGone, EventStream, unless_gone
-from api.unstored import after_delivery, with_afterwards
-from jobs.errors import VlmqError
-from jobs.events import log_of
+from api.sse import EventStream
+from api.waiting import Waiting
+from jobs.errors import StoreUnavailable
 from jobs.idempotency import IdempotencyKey
 from jobs.job import Job, JobState
 
@@ -41,37 +40,16 @@ async def create_response(request: Request, caller: Asker) -> Response:
     raw = await read_body(request, backend.settings.max_body_bytes)
     key = key_of(request, caller, raw)
     body, made = await backend.threads.call(_accept, backend, raw, caller, key)
-    job, headers = made.value, {**made.headers, "x-vlmq-job-id": made.value.id}
-    streams, background, unstored = body.stream, body.background, not body.store
+    job, streams, background, unstored = made.value, body.stream, body.background, not body.store
     # From here on it may be waited for, perhaps for minutes, and the pictures in them are large.
     del raw, body
-    # With a key the client may come back for what it has left.
-    stays = background or key is not None
-    afterwards = after_delivery(backend, job, unstored=unstored, key=key)
-
-    async def cancel() -> None:
-        if not stays:
-            await backend.threads.call(backend.settling.cancel, job.id)
-
+    waiting = Waiting.of(backend, request, made, key, unstored=unstored, background=background)
     if streams:
-        return with_afterwards(EventStream(OPENING, stream_of(backend, job), headers, on_gone=cancel), afterwards)
+        return waiting.stream_at_once(OPENING, stream_of(backend, job))
     if background:
-        return JSONResponse(response_object(job), headers=headers | await backend.threads.call(_hint, backend, job))
-    if made.replayed and not job.state.terminal:
-        raise still_running(job)
-    try:
-        return with_afterwards(await unless_gone(request, _whole(backend, job, headers)), afterwards)
-    except ClientGone:
-        await cancel()
-        if afterwards is not None:
-            await afterwards()
-        raise
-    except ServerClosing as exc:
-        # Nothing has been sent: the client's own retry does the work again elsewhere.
-        await cancel()
-        return with_afterwards(error_response(exc, headers), afterwards)
-    except (ApiError, VlmqError) as exc:
-        return with_afterwards(error_response(as_api_error(exc), headers), afterwards)
+        hint = await backend.threads.call(_hint, backend, job)
+        return JSONResponse(response_object(job), headers={**waiting.headers, **hint})
+    return await waiting.whole(response_object)
 
 
 def _accept(backend: Backend, raw: bytes, caller: Caller, key: IdempotencyKey | None) -> tuple[ResponseBody, Made[Job]]:
@@ -84,17 +62,6 @@ def _accept(backend: Backend, raw: bytes, caller: Caller, key: IdempotencyKey | 
         return job
 
     return body, backend.once.do(key, lambda job_id: kept(backend.store.get(job_id, caller.tenant)), make)
-
-
-async def _whole(backend: Backend, job: Job, headers: Mapping[str, str]) -> Response:
-    """A job that failed becomes an error of its kind, as everywhere where somebody waits."""
-    async with backend.reader.follow(job.id, log_of(job)) as follower:
-        while not follower.ended:
-            await follower.batch(backend.settings.keepalive_s)
-    ended = kept(await backend.threads.call(backend.settling.ended, job.id))
-    if ended.error is not None:
-        raise of_job(ended.error, job.id)
-    return JSONResponse(response_object(ended), headers=dict(headers))
 
 
 @router.get(
@@ -136,8 +103,11 @@ async def retrieve_response(
 
 def _hint(backend: Backend, job: Job) -> dict[str, str]:
     # As if it had come just now: an older one waits no longer than that, and a long queue is not counted for a hint.
-    waits = job.state is JobState.QUEUED
-    return poll_hint(job.state, backend.submission.backpressure.watch.wait_of_new(job).eta_s if waits else None)
+    eta_s = None
+    with suppress(StoreUnavailable):  # what was recorded is answered, with a hint or without
+        if job.state is JobState.QUEUED:
+            eta_s = backend.submission.backpressure.watch.wait_of_new(job).eta_s
+    return poll_hint(job.state, eta_s)
 
 
 def _settled(backend: Backend, response_id: str, tenant: str) -> Job:
