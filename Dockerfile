@@ -47,7 +47,7 @@ FROM source AS worker
 COPY models models
 COPY --from=worker-venv /venv /venv
 RUN pip install --no-cache-dir --no-build-isolation --no-deps -e .
-USER vlmq
+USER 10001:10001
 CMD ["python", "-m", "worker"]
 
 # TensorRT-LLM, TensorRT, torch and MPI are the image's. Of what both need its versions stay: nothing is tied to ours.
@@ -65,13 +65,13 @@ RUN pip freeze --exclude-editable | grep -v ' @ ' > image.txt \
 COPY --from=source /app ./
 COPY models models
 RUN pip install --no-cache-dir --no-build-isolation --no-deps -e .
-USER vlmq
+USER 10001:10001
 ENTRYPOINT []
 CMD ["python3", "-m", "worker"]
 
 FROM source AS api
 COPY --from=api-venv /venv /venv
 RUN pip install --no-cache-dir --no-build-isolation --no-deps -e .
-USER vlmq
+USER 10001:10001
 EXPOSE 8700
 CMD ["python", "-m", "api"]

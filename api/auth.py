@@ -1,6 +1,7 @@
 """Who asks: a Bearer key names the tenant. Without any key in the database only this machine may ask, as `default`."""
 
 import hashlib
+import hmac
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -81,6 +82,16 @@ def _digest(authorization: str) -> bytes:
 
 def _unauthorized(message: str) -> ApiError:
     return ApiError(message, status=401, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+
+
+def check_metrics_token(authorization: str | None, token: str) -> None:
+    """The numbers of all tenants together belong to none of them: who reads them has a token of its own. Raises
+    ApiError (401) unless there is none, or it is this."""
+    if not token:
+        return
+    scheme, _, given = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+        raise _unauthorized("/metrics asks for its own token: 'Authorization: Bearer …' (VLMQ_API_METRICS_TOKEN).")
 
 
 async def caller_of_request(request: Request) -> Caller:

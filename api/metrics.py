@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from api.auth import check_metrics_token
 from api.eta import speed_of
 from jobs.job import JobKind
 from jobs.ports import Depth, WorkerStatus
@@ -72,6 +73,7 @@ class Metrics:
 @router.get("/metrics", response_class=Response, summary="Prometheus metrics", tags=["operation"])
 async def metrics(request: Request) -> Response:
     backend = request.app.state.backend
+    check_metrics_token(request.headers.get("authorization"), backend.settings.metrics_token)
     depths = await backend.threads.call(backend.store.depths)
     workers = await backend.threads.call(backend.store.workers, backend.services.lease_s)
     backend.metrics.observe(backend.services.models, depths, workers, backend.reader.followers)

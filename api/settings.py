@@ -51,6 +51,9 @@ class ApiSettings(FileSettings):
         default=10.0, gt=0, le=60, description="How long /v1/tokenize waits for a worker's answer."
     )
     key_cache_s: float = Field(default=5.0, ge=0, description="How long a checked API key is trusted.")
+    metrics_token: str = Field(
+        default="", repr=False, description="What /metrics asks for as a Bearer token; empty: it asks for none."
+    )
     shutdown_s: int = Field(default=10, ge=0, description="Time that open requests get to end after SIGTERM.")
 
     @property

@@ -89,7 +89,7 @@ RATE_LIMITS = {
 def errors_of(method: str, path: str, operation: dict[str, Any]) -> set[int]:
     """The error statuses of one operation."""
     if path in OPEN:
-        return {500, 503} if path == "/metrics" else {500}
+        return {401, 500, 503} if path == "/metrics" else {500}
     found = {400, 500, 503}
     if path.startswith("/v1/"):
         found |= {401, 429}

@@ -167,6 +167,17 @@ def test_metrics_tell_of_requests_queue_and_workers(api: ServedApi, http: httpx2
     http.delete(f"/v1/jobs/{job_id}")
 
 
+def test_metrics_ask_for_their_own_token_where_there_is_one(services: Services, tmp_path: Path) -> None:
+    with fresh_database(services) as database_url:
+        told = settings_for(database_url, services.redis_url, fresh_prefix(), tmp_path)
+        with served(told, metrics_token="m3tr1cs") as api, api.client() as http:
+            for wrong in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic m3tr1cs"}):
+                assert refused(http.get("/metrics", headers=wrong), 401)["code"] == "invalid_api_key"
+            text = http.get("/metrics", headers={"authorization": "Bearer m3tr1cs"})
+            assert (text.status_code, "vlmq_http_requests_total" in text.text) == (200, True)
+            assert http.get("/healthz").status_code == 200
+
+
 def test_document_is_the_one_that_was_agreed(http: httpx2.Client) -> None:
     """After a wanted change: `python -m tests.integration.test_api_door > tests/integration/openapi.json`."""
     assert http.get("/openapi.json").json() == json.loads(SNAPSHOT.read_text())

@@ -117,9 +117,9 @@ def test_compose_settings_are_settings() -> None:
 
 def test_compose_secrets_come_from_outside_and_are_required() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
-    secrets = set(re.findall(r"\$\{(VLMQ_\w+_PASSWORD)", text))
+    secrets = set(re.findall(r"\$\{(VLMQ_\w+_(?:PASSWORD|TOKEN))", text))
     assert set(re.findall(r"^(VLMQ_\w+)=$", (ROOT / ".env.example").read_text(), re.MULTILINE)) == secrets
-    assert set(re.findall(r"\$\{VLMQ_\w+_PASSWORD(.{2})", text)) == {":?"}
+    assert set(re.findall(r"\$\{VLMQ_\w+_(?:PASSWORD|TOKEN)(.{2})", text)) == {":?"}
 
 
 def test_compose_publishes_on_loopback_only_and_no_backing_service() -> None:
@@ -142,6 +142,59 @@ def test_compose_volumes_are_named_and_used() -> None:
 def test_compose_builds_targets_that_the_dockerfile_has() -> None:
     stages = set(re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
     assert {service["build"]["target"] for service in SERVICES.values() if "build" in service} <= stages
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_compose_service_is_contained(name: str) -> None:
+    service = SERVICES[name]
+    user, _, group = service["user"].partition(":")
+    assert int(user) > 0 and int(group) > 0
+    assert service["read_only"] is True
+    assert "/tmp" in service["tmpfs"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "cap_add", "network_mode", "pid", "ipc", "devices"} & service.keys()
+    assert not [volume for volume in service.get("volumes", []) if volume.startswith(("/", ".", "~"))]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_compose_gives_no_secret_on_a_command_line(name: str) -> None:
+    service = SERVICES[name]
+    words = [
+        *service.get("entrypoint", []),
+        *service.get("command", []),
+        *service.get("healthcheck", {}).get("test", []),
+    ]
+    # One dollar is filled in by compose, and everybody sees the outcome; two are the shell's of the container.
+    assert not [word for word in words if re.search(r"(?<!\$)\$(?!\$)", word.replace("$$", ""))]
+
+
+def test_compose_flower_asks_for_a_password_and_cannot_change_anything() -> None:
+    flower = SERVICES["flower"]
+    assert flower["environment"]["FLOWER_BASIC_AUTH"].startswith("vlmq:${VLMQ_FLOWER_PASSWORD:?")
+    assert flower["command"] == ["python", "-m", "worker.flower"]
+
+
+def test_images_of_ours_end_as_the_user_that_compose_names() -> None:
+    stages = re.split(r"^FROM ", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    final = [stage for stage in stages if re.search(r"^CMD", stage, re.MULTILINE)]
+    users = {re.findall(r"^USER (.*)$", stage, re.MULTILINE)[-1] for stage in final}
+    ours = {service["user"] for service in SERVICES.values() if "build" in service}
+    assert users == ours and len(final) == 3
+    assert re.findall(r"--[gu]id (\d+)", (ROOT / "Dockerfile").read_text()) == ["10001"] * 4
+
+
+def test_prometheus_reads_what_compose_starts() -> None:
+    config = yaml.safe_load((ROOT / COMPOSE["configs"]["prometheus"]["file"]).read_text())
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    api, flower = jobs["vlmq-api"], jobs["vlmq-flower"]
+    (found,) = api["dns_sd_configs"]
+    assert {*found["names"], "prometheus"} <= SERVICES.keys()
+    assert str(found["port"]) == SERVICES["api"]["environment"]["VLMQ_API_PORT"]
+    assert flower["static_configs"] == [{"targets": [f"flower:{SERVICES['flower']['environment']['FLOWER_PORT']}"]}]
+    assert api["authorization"]["credentials_file"] in SERVICES["prometheus"]["command"][0]
+    token = SERVICES["prometheus"]["environment"]["METRICS_TOKEN"]
+    assert token == SERVICES["api"]["environment"]["VLMQ_API_METRICS_TOKEN"]
 
 
 # -- settings
