@@ -103,7 +103,7 @@ def test_vlmq_up_and_compose_start_the_same_programs(tmp_path: Path) -> None:
 
 def test_compose_images_are_pinned() -> None:
     for name, service in SERVICES.items():
-        assert re.search(r":\d+\.\d+", service["image"]), f"{name}: {service['image']}"
+        assert re.search(r":v?\d+\.\d+", service["image"]), f"{name}: {service['image']}"
 
 
 def test_compose_settings_are_settings() -> None:
@@ -160,13 +160,10 @@ def test_compose_service_is_contained(name: str) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_compose_gives_no_secret_on_a_command_line(name: str) -> None:
     service = SERVICES[name]
-    words = [
-        *service.get("entrypoint", []),
-        *service.get("command", []),
-        *service.get("healthcheck", {}).get("test", []),
-    ]
+    words = [*service.get("entrypoint", []), *service.get("command", [])]
+    words += service.get("healthcheck", {}).get("test", [])
     # One dollar is filled in by compose, and everybody sees the outcome; two are the shell's of the container.
-    assert not [word for word in words if re.search(r"(?<!\$)\$(?!\$)", word.replace("$$", ""))]
+    assert not [word for word in words if "$" in word.replace("$$", "")]
 
 
 def test_compose_flower_asks_for_a_password_and_cannot_change_anything() -> None:
