@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 
+from tests.chaos.quiet import until_quiet
 from tests.chaos.stage import CANARY_S, Stage, since
 from tests.fixtures.eventually import eventually
 
@@ -39,7 +40,7 @@ def _dies_and_comes_back(stage: Stage, name: str, dice: random.Random) -> None:
 
 def kill_worker(stage: Stage, dice: random.Random) -> float | None:
     """Until every job that it ran goes on elsewhere or has ended."""
-    name = stage.some("worker", dice)
+    name = stage.working(dice)
     pickup = stage.held_by(name)
     began = time.monotonic()
     stage.cluster.kill(name)
@@ -65,7 +66,7 @@ def hang_engine(stage: Stage, dice: random.Random) -> float | None:
 
 
 def _engine_gets(stage: Stage, dice: random.Random, number: signal.Signals) -> float | None:
-    name = stage.some("worker", dice)
+    name = stage.working(dice)
     engine = stage.cluster.engine(name)
     if engine is None:
         return None
@@ -103,7 +104,7 @@ def engine_start_s(stage: Stage, name: str) -> float:
 
 def drain_worker(stage: Stage, dice: random.Random) -> float | None:
     """SIGTERM in the middle of its work: it leaves in good order, another takes over."""
-    name = stage.some("worker", dice)
+    name = stage.working(dice)
     pickup = stage.held_by(name)
     began = time.monotonic()
     code = stage.cluster.running[name].terminate(60)
@@ -126,12 +127,16 @@ def zombie_beside_its_engine(stage: Stage, dice: random.Random) -> float | None:
 
 
 def _zombie(stage: Stage, dice: random.Random, alone: bool) -> float | None:
-    name = stage.some("worker", dice)
+    name = stage.working(dice)
     pickup = stage.held_by(name)
     began = time.monotonic()
+    engine = stage.cluster.engine(name)
     with stage.cluster.frozen(name, alone):
         eventually(f"the jobs of {name} go on", pickup.done, CANARY_S)
         recovered = since(began)
+        if alone and engine is not None:
+            with contextlib.suppress(AssertionError):
+                until_quiet([engine])
         time.sleep(max(0.0, stage.cluster.times.lease_s + 1 - since(began)))
     return recovered if pickup.held else None
 

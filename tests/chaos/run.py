@@ -164,18 +164,17 @@ def _warmed(cluster: Cluster, result: Result) -> dict[str, Answer]:
     """The undisturbed answers, asked for until every engine has met everything: only then is its memory a level that
     it may come back to. Whatever drew them, and with whom, they are the same."""
     requests = [*all_requests(), long_request()]
-    answers = undisturbed(cluster, requests)
+    answers = dict(undisturbed(cluster, requests))
     for _ in range(WARMING):
-        again = undisturbed(cluster, requests * 2)
         result.findings += [
-            f"{name}: answered {again[name].text!r:.200} and before {answers[name].text!r:.200}"
-            for name in answers
-            if again[name] != answers[name]
+            f"{name}: answered {answer.text!r:.200} and before {answers[name].text!r:.200}"
+            for name, answer in undisturbed(cluster, requests * 2)
+            if answer != answers[name]
         ]
     return answers
 
 
-def undisturbed(cluster: Cluster, requests: Sequence[Request]) -> dict[str, Answer]:
+def undisturbed(cluster: Cluster, requests: Sequence[Request]) -> list[tuple[str, Answer]]:
     """What each request is answered while nothing happens. All at once: an answer does not depend on its company."""
     url = cluster.urls[0]
     ids = []
@@ -183,14 +182,14 @@ def undisturbed(cluster: Cluster, requests: Sequence[Request]) -> dict[str, Answ
         answer = httpx2.post(f"{url}/v1/jobs", json=request.chat(), timeout=30)
         assert answer.status_code == 201, answer.text
         ids.append((request.name, answer.json()["id"]))
-    answers = {}
+    answers = []
     end = time.monotonic() + ANSWER_S
     for name, job_id in ids:
         job = httpx2.get(f"{url}/v1/jobs/{job_id}?wait=60", timeout=90).json()
         while job["status"] not in TERMINAL and time.monotonic() < end:
             job = httpx2.get(f"{url}/v1/jobs/{job_id}?wait=60", timeout=90).json()
         assert job["status"] in ("completed", "incomplete"), job
-        answers[name] = Answer(job["status"], job["output"], job["usage"]["completion_tokens"])
+        answers.append((name, Answer(job["status"], job["output"], job["usage"]["completion_tokens"])))
     return answers
 
 

@@ -14,6 +14,8 @@ from tests.chaos.pickup import Pickup
 from tests.fixtures.eventually import eventually
 
 CANARY_S = 90.0
+WORK_S = 5.0
+"""How long a fault waits for somebody to be at work."""
 
 
 class NotHere(Exception):
@@ -50,6 +52,18 @@ class Stage:
 
     def some(self, kind: str, dice: random.Random) -> str:
         return dice.choice([name for name in self.cluster.parts if name.startswith(kind)])
+
+    def working(self, dice: random.Random) -> str:
+        """A worker that runs something, as soon as there is one: to strike an idle one proves little."""
+        names = self.workers()
+        dice.shuffle(names)
+        end = time.monotonic() + WORK_S
+        while time.monotonic() < end:
+            for name in names:
+                if self.ledger.running_on(self.cluster.running[name].popen.pid):
+                    return name
+            time.sleep(0.05)
+        return names[0]
 
     def held_by(self, worker: str) -> Pickup:
         """The jobs that it runs now."""
