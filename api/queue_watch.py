@@ -15,6 +15,8 @@ from jobs.queue_place import Lines
 from jobs.tiling import Tiling
 
 FRESH_S = 1.0
+READING_SHARE = 0.1
+"""Of a process's time at most: a queue of millions takes seconds to add up, and is read less often."""
 EXACT_JOBS = 100
 """While no more jobs wait, a new one's place is counted anew: that costs little then."""
 
@@ -29,6 +31,7 @@ class QueueWatch:
         self._reading = threading.Lock()
         self._lock = threading.Lock()
         self._read_at: float | None = None
+        self._fresh_s = FRESH_S
         self._lines = Lines()
         self._workers: Sequence[WorkerStatus] = ()
         self._queued: Counter[str] = Counter()
@@ -99,7 +102,7 @@ class QueueWatch:
     def _refresh(self) -> None:
         with self._lock:
             known = self._read_at is not None
-            if self._read_at is not None and time.monotonic() - self._read_at <= FRESH_S:
+            if self._read_at is not None and time.monotonic() - self._read_at <= self._fresh_s:
                 return
         # Only the first reading is waited for.
         if not self._reading.acquire(blocking=not known):
@@ -107,9 +110,11 @@ class QueueWatch:
         try:
             if not known and self._read_at is not None:
                 return
+            began = time.monotonic()
             lines, workers = self._store.lines(), self._store.workers(self._lease_s)
             with self._lock:
                 self._read_at = time.monotonic()
+                self._fresh_s = max(FRESH_S, (self._read_at - began) / READING_SHARE)
                 self._lines, self._workers = lines, workers
                 self._queued, self._tokens = Counter(), Counter()
                 for line in lines.lines:
