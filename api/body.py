@@ -7,6 +7,9 @@ from fastapi import Request
 
 from api.errors import ApiError
 
+MAX_DEPTH = 128
+"""Levels of arrays and objects. What shows a body again, a schema or an item, has limits of its own at about 250."""
+
 
 def check_headers(request: Request) -> None:
     """Raises ApiError for what no job-creating POST may have."""
@@ -49,9 +52,23 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(raw)
     except RecursionError as exc:
-        raise ApiError("The JSON body is nested too deeply.", code="invalid_json") from exc
+        raise _too_deep() from exc
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise ApiError(f"The body is not valid JSON: {exc}.", code="invalid_json") from exc
     if not isinstance(value, dict):
         raise ApiError(f"The body must be a JSON object, got {type(value).__name__}.", code="invalid_type")
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _deeper(value, MAX_DEPTH):
+        raise _too_deep()
     return value
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    here = [value]
+    for _ in range(levels):
+        inner = (entry for outer in here for entry in (outer.values() if isinstance(outer, dict) else outer))
+        here = [entry for entry in inner if isinstance(entry, dict | list)]
+    return bool(here)
+
+
+def _too_deep() -> ApiError:
+    return ApiError(f"The JSON body is nested more than {MAX_DEPTH} levels deep.", code="invalid_json")

@@ -1,5 +1,6 @@
 """A line becomes a job of the low-priority lane, or a refusal that stands in the batch's error file."""
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,8 @@ from jobs.batches import Batch, Endpoint, Refusal
 from jobs.errors import Unavailable, VlmqError
 from jobs.job import BatchLine, JobKind, NewJob, Origin, Priority
 
+log = logging.getLogger(__name__)
+
 ALONE = {
     "stream": "the answers of a batch come in its output file",
     "background": "every line of a batch runs in the background",
@@ -27,13 +30,18 @@ class LineIntake:
     def take(self, batch: Batch, line: Line) -> NewJob | Refusal:
         """Pictures of data: URLs are stored by that. Raises StoreUnavailable, BlobsUnavailable."""
         try:
-            order = self._order(batch, line)
+            return self._job(batch, line)
         except Unavailable:
             raise
         except (ApiError, VlmqError) as exc:
-            error = as_api_error(exc)
-            return Refusal(line.number, error.status, error_body(error)["error"])
-        job = self.submission.new_job(replace(order, priority=Priority.BATCH))
+            return _refused(line, exc)
+        except Exception as exc:
+            # A line is a request: a fault of ours at one must not keep its batch from all others.
+            log.exception("line %d failed", line.number, extra={"action": "batch.line", "batch_id": batch.id})
+            return _refused(line, exc)
+
+    def _job(self, batch: Batch, line: Line) -> NewJob:
+        job = self.submission.new_job(replace(self._order(batch, line), priority=Priority.BATCH))
         # The key that made the batch; what it may ask for was checked then.
         return replace(job, origin=replace(job.origin, key_id=batch.key_id))
 
@@ -47,6 +55,11 @@ class LineIntake:
         body = validate(ChatBody, fields)
         origin = Origin(background=True, stored=body.store, batch=place)
         return self.submission.order_of(body, JobKind.CHAT_COMPLETION, caller, origin)
+
+
+def _refused(line: Line, exc: Exception) -> Refusal:
+    error = as_api_error(exc)
+    return Refusal(line.number, error.status, error_body(error)["error"])
 
 
 def _refuse_what_stands_alone(fields: dict[str, Any]) -> None:

@@ -84,6 +84,25 @@ def serve(api: ServedApi, count: int, how: Callable[[Job], object] | None = None
         (how or api.worker.answer)(api.worker.claim())
 
 
+def test_line_that_meets_a_fault_of_ours_keeps_no_other_from_its_answer(
+    client: openai.OpenAI, process: BatchProcess, api: ServedApi
+) -> None:
+    before = client.responses.create(model=MODEL, input="Hi", background=True)
+    serve(api, 1)
+    with psycopg.connect(api.services.database_url) as connection:
+        connection.execute("UPDATE jobs SET request = '[]' WHERE id = %s", [before.id])
+    bad = line("bad", "/v1/responses", previous_response_id=before.id)
+    batch = start(client, line("a", "/v1/responses"), bad, line("b", "/v1/responses"), endpoint="/v1/responses")
+    work_off(process)
+    serve(api, 2)
+    work_off(process)
+    done = client.batches.retrieve(batch.id)
+    assert (done.status, results(client, done.output_file_id).keys()) == ("completed", {"a", "b"})
+    (failed,) = results(client, done.error_file_id).values()
+    assert (failed["custom_id"], failed["response"]["status_code"]) == ("bad", 500)
+    assert failed["response"]["body"]["error"]["code"] == "server_error"
+
+
 def test_batch_of_chat_lines_runs_to_its_files(client: openai.OpenAI, process: BatchProcess, api: ServedApi) -> None:
     batch = start(
         client,

@@ -100,6 +100,25 @@ def test_deep_schema_is_refused_by_name(http: httpx2.Client, depth: int) -> None
         assert answer.status_code == 400, (field, answer.text[:300])
 
 
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/responses/input_tokens"])
+@pytest.mark.parametrize("depth", [122, 300, 985])
+def test_deep_value_is_shown_again_or_refused(http: httpx2.Client, path: str, depth: int) -> None:
+    said = f'{{"type":"output_text","text":"x","annotations":{nested(depth)}}}'
+    tool = f'{{"type":"function","name":"f","parameters":{{"type":"object","x":{nested(depth)}}}}}'
+    for body in (
+        f'{{"model":"{MODEL}","input":[{{"role":"assistant","content":[{said}]}}]}}',
+        f'{{"model":"{MODEL}","input":"x","tools":[{tool}]}}',
+    ):
+        background = body if path.endswith("tokens") else body.replace('"model"', '"background":true,"model"', 1)
+        answer = http.post(path, content=background, headers={"content-type": "application/json"})
+        if depth > 128:
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
+        elif path == "/v1/responses":
+            made = f"/v1/responses/{answer.json()['id']}"
+            shown = [http.get(made), http.get(f"{made}/input_items"), http.post(f"{made}/cancel")]
+            assert [each.status_code for each in shown] == [200] * 3
+
+
 @pytest.mark.parametrize("depth", [600, 1000, 5000])
 def test_deep_input_item_is_refused_by_name(http: httpx2.Client, depth: int) -> None:
     call = {"type": "function_call", "call_id": "a", "name": "b", "arguments": '{"a":' + nested(depth) + "}"}
