@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Self
 
 from worker.engine.frames import FrameError, encode, from_engine_decoder
@@ -29,12 +30,15 @@ class LinkClosed(Exception):
 
 
 class EngineLink:
-    """A running child. One thread receives; any thread may send."""
+    """A running child. One thread receives; any thread may send, and none waits for a child that does not read: least
+    of all the one that receives, which alone notices that the child hangs."""
 
     def __init__(self, child: subprocess.Popen[bytes], connection: socket.socket) -> None:
         self._child = child
         self._connection = connection
-        self._sending = threading.Lock()
+        self._outbox: SimpleQueue[bytes | None] = SimpleQueue()
+        self._writer = threading.Thread(target=self._write, name="engine-writer", daemon=True)
+        self._writer.start()
         self._decoder = from_engine_decoder()
         self._poller = select.poll()
         self._poller.register(connection, select.POLLIN)
@@ -43,6 +47,13 @@ class EngineLink:
     def start(cls, command: EngineCommand, timeout_s: float) -> Self:
         """Starts the child and waits until it has connected. Raises EngineUnavailable. The folder of the socket is
         open to this user alone and goes once the child has connected."""
+        try:
+            return cls._start(command, timeout_s)
+        except OSError as exc:
+            raise EngineUnavailable(f"the engine process cannot be started: {exc}") from exc
+
+    @classmethod
+    def _start(cls, command: EngineCommand, timeout_s: float) -> Self:
         folder = Path(tempfile.mkdtemp(prefix="vlmq-engine-"))
         try:
             with socket.socket(socket.AF_UNIX) as listener:
@@ -52,7 +63,7 @@ class EngineLink:
                 child = _spawn(command, path)
                 try:
                     return cls(child, _accept(listener, child, timeout_s))
-                except EngineUnavailable:
+                except (EngineUnavailable, OSError):
                     _kill(child)
                     raise
         finally:
@@ -63,10 +74,13 @@ class EngineLink:
         return self._child.pid
 
     def send(self, message: ToEngine) -> None:
-        """A child that no longer takes messages is left to the receiver to notice."""
-        frame = encode(message)
-        with contextlib.suppress(OSError), self._sending:
-            self._connection.sendall(frame)
+        """In the order of the calls. A child that no longer takes messages is left to the receiver to notice."""
+        self._outbox.put(encode(message))
+
+    def _write(self) -> None:
+        with contextlib.suppress(OSError):
+            while (frame := self._outbox.get()) is not None:
+                self._connection.sendall(frame)
 
     def receive(self, wait_s: float) -> Sequence[FromEngine]:
         """The messages that have arrived, possibly none after `wait_s`. Raises LinkClosed."""
@@ -82,10 +96,12 @@ class EngineLink:
 
     def kill(self) -> str:
         """Ends the child whatever it does, frees the socket, and says how it ended."""
-        # Shutting down first frees a thread that is blocked in `send`.
+        # Shutting down first frees the writer, whatever it waits for.
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
+        self._outbox.put(None)
         how = _kill(self._child)
+        self._writer.join()
         self._connection.close()
         return how
 

@@ -168,3 +168,16 @@ def test_dense_decode_step_of_newcomers_keeps_the_copies_of_others() -> None:
     for sequence in running:
         world.caches[:, sequence.pages[:-2]] = float("nan")
     world.step([(sequence, 1) for sequence in (*running, newcomer)])
+
+
+def test_dense_decode_keeps_no_copies_of_newcomers_that_never_come_back() -> None:
+    """Answers of one token: prompts whose last token is computed by itself, and no decode step after it."""
+    world = _World(DenseDecode, 10)
+    running = [world.start(20) for _ in range(2)]
+    world.step([(sequence, 1) for sequence in running])
+    taken = []
+    for _ in range(30):
+        world.stop(world.start(1))
+        taken.append(world.decode.bytes)
+    assert max(taken) == taken[1]
+    world.step([(sequence, 1) for sequence in running])

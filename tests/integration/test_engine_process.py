@@ -2,10 +2,13 @@
 
 import itertools
 import signal
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -13,7 +16,7 @@ from tests.fixtures.engine_process import TIMES, Recorder, command_of, run
 from tests.fixtures.engines import ask
 from tests.fixtures.eventually import eventually
 from tests.fixtures.tensorrt_llm import BACKENDS
-from worker.engine.generation import Finish, Generation
+from worker.engine.generation import Finish, Generation, Image, TokenOutput
 from worker.engine_process import EngineProcess
 from worker.errors import EngineUnavailable
 from worker.settings import EngineCommand
@@ -88,6 +91,37 @@ def test_silent_engine_with_work_is_killed_and_replaced(engine):
     psutil.Process(engine.pid).send_signal(signal.SIGSTOP)
     assert "silent" in sink.wait().died
     assert run(engine, generation()).finish is Finish.LENGTH
+
+
+def test_engine_that_hangs_while_it_is_given_pictures_is_killed_also_when_its_receiver_has_something_to_say(engine):
+    """A stop string, say, ends a generation on the thread that also watches for silence."""
+    pictures = msgspec.structs.replace(generation(), images=[Image(bytes(32), 1, bytes(32 << 20))])
+    given = Recorder()
+
+    class Stopper(Recorder):
+        def on_output(self, output: TokenOutput) -> None:
+            if not self.ids:
+                psutil.Process(engine.pid).send_signal(signal.SIGSTOP)
+                giving = threading.Thread(target=engine.submit, args=(pictures, given), daemon=True)
+                giving.start()
+                giving.join(2)
+                engine.cancel(output.id)
+            super().on_output(output)
+
+    engine.submit(generation(max_tokens=3000), Stopper())
+    assert given.wait().died
+    assert run(engine, generation()).finish is Finish.LENGTH
+
+
+def test_engine_whose_socket_finds_no_place_is_given_up_with_its_reason(tiny_model, command, tmp_path, monkeypatch):
+    deep = tmp_path / ("x" * 120)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    made = EngineProcess(command(tiny_model), replace(TIMES, restarts=0))
+    with pytest.raises(EngineUnavailable, match="path too long"):
+        made.start()
+    assert list(deep.iterdir()) == []
+    made.close()
 
 
 def test_silent_engine_without_work_is_killed_and_replaced(engine):

@@ -48,17 +48,23 @@ class _Decoding:
 @dataclass(slots=True)
 class _Copies:
     """Copies with room for `room` tokens each, one per row; `held` names what each row holds, None when its pages were
-    written since. `data` is `[layers, 2, rows, kv_heads, room, head_dim]`, zero behind a sequence's last token."""
+    written since. The first `placed` are of the last step that was not of newcomers alone; `newcomers` counts the steps
+    since that were. `data` is `[layers, 2, rows, kv_heads, room, head_dim]`, zero behind a sequence's last token."""
 
     room: int
     data: torch.Tensor
     held: list[_Prefix | None] = field(default_factory=list)
+    placed: int = 0
+    newcomers: int = 0
 
     def append(self, sequences: list[_Decoding]) -> dict[int, _Decoding]:
-        """Puts these sequences behind all others; they are to be filled. Returns them by row."""
-        first = len(self.held)
+        """Puts these sequences behind all others; they are to be filled. Returns them by row. Two steps of newcomers
+        may follow each other, a first decode and a prompt's last token; after more of them the earlier ones are gone,
+        or have more of their prompt to come."""
+        first = len(self.held) if self.newcomers % 2 else self.placed
+        self.newcomers += 1
         self._make_rows(first + len(sequences))
-        self.held += [sequence.grown for sequence in sequences]
+        self.held[first:] = [sequence.grown for sequence in sequences]
         return dict(enumerate(sequences, first))
 
     def place(self, sequences: list[_Decoding]) -> tuple[dict[int, _Decoding], list[int]]:
@@ -84,6 +90,7 @@ class _Copies:
             rows[gap] = rows.pop(row)
         rows |= zip(gaps, homeless, strict=True)
         self.held = [rows[row].grown for row in range(len(sequences))]
+        self.placed, self.newcomers = len(sequences), 0
         return rows, gaps
 
     def _make_rows(self, rows: int) -> None:
@@ -104,6 +111,11 @@ class DenseDecode:
         self._caches = caches
         self._page_size = caches.shape[3]
         self._copies: dict[int, _Copies] = {}
+
+    @property
+    def bytes(self) -> int:
+        """What the copies take."""
+        return sum(copies.data.nbytes for copies in self._copies.values())
 
     def forget(self, pages: Iterable[int]) -> None:
         written = set(pages)
