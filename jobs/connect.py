@@ -27,9 +27,14 @@ from jobs.tenants import PostgresTenants
 
 def database(settings: ServiceSettings, pool_size: int = 5) -> Database:
     """The pool that a process's store and keys share. Raises SettingsError when no database is named."""
-    if not settings.database_url:
-        raise SettingsError("database_url (environment VLMQ_DATABASE_URL) is not set: a postgresql:// URL is required")
-    return Database(settings.database_url, pool_size=pool_size)
+    return Database(_database_url(settings), pool_size=pool_size)
+
+
+def heartbeat_database(settings: ServiceSettings) -> Database:
+    """A connection for what must happen several times in each lease: it waits for no lock and no server for longer than
+    a third of one."""
+    limit_s = settings.lease_s / 3
+    return Database(_database_url(settings), pool_size=1, connect_timeout_s=limit_s, statement_timeout_s=limit_s)
 
 
 def job_store(database: Database, patience_s: float = 0.0) -> PostgresJobStore:
@@ -100,6 +105,12 @@ def blobs(settings: ServiceSettings) -> Blobs:
         return FsspecBlobs(settings.blob_url)
     except (ValueError, ImportError) as exc:
         raise SettingsError(f"blob_url (environment VLMQ_BLOB_URL) = {shown(settings.blob_url)!r}: {exc}") from None
+
+
+def _database_url(settings: ServiceSettings) -> str:
+    if not settings.database_url:
+        raise SettingsError("database_url (environment VLMQ_DATABASE_URL) is not set: a postgresql:// URL is required")
+    return settings.database_url
 
 
 def _redis_url(settings: ServiceSettings) -> str:

@@ -60,7 +60,7 @@ class Lines:
         return cls(
             # A connection for each job thread, and two for partial answers and what is left.
             connect.database(services, threads + 2),
-            connect.database(services, 1),
+            connect.heartbeat_database(services),
             connect.redis_client(services),
             connect.queue(services),
         )

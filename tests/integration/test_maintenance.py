@@ -24,6 +24,8 @@ from jobs.settings import ServiceSettings, load
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jobs import new_job
 from tests.fixtures.services import settings_for
+from worker.heartbeat import Heartbeat
+from worker.live_job import LiveJob, LiveJobs
 from worker.maintenance import Maintenance
 from worker.settings import MaintenanceSettings
 from worker.sweeper import MOST_BELLS
@@ -294,3 +296,33 @@ def test_different_leads_do_not_meet(contenders, database_url):
     assert first.held()
     assert Leadership(database, "other", lease_s=1.0).held()
     database.close()
+
+
+def test_worker_is_alive_while_the_table_of_jobs_is_locked(service_settings):
+    """By a migration, say. The sweeper waits for the same lock, and then looks who was silent."""
+    settings = service_settings.model_copy(update={"lease_s": 1.5})
+    database = connect.heartbeat_database(settings)
+    store, live_jobs = connect.job_store(database), LiveJobs()
+    record = WorkerRecord("patient", MODEL, "host", 1, 1)
+    heartbeat = Heartbeat(store, record, live_jobs, lambda: None, every_s=0.2, tick_s=0.1)
+    heartbeat.start()
+    observer = connect.database(settings)
+    running = LiveJob(connect.job_store(observer).get(_claimed(observer)), lambda live, tokens: None)
+    with live_jobs.holding(running), psycopg.connect(settings.database_url) as other:
+        other.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+        until = time.monotonic() + 2 * settings.lease_s
+        while time.monotonic() < until:
+            time.sleep(0.1)
+            (status,) = connect.job_store(observer).workers(settings.lease_s)
+            assert status.alive
+    heartbeat.close()
+    database.close()
+    observer.close()
+
+
+def _claimed(database: Database) -> str:
+    store = connect.job_store(database)
+    store.insert(new_job(model=MODEL))
+    job = store.claim(MODEL, "patient")
+    assert job is not None
+    return job.id
