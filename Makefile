@@ -5,6 +5,7 @@
 #   PIP_FLAGS  more words for pip, such as an index of your own
 #   MODEL      what `make up` serves, instead of the models of conf/server.toml; PORT: where
 #   SEED       of the load and the faults of `make chaos`, soak and mutants
+#   ACCEPT     advisories that `make check` lets pass, by their ids
 #   ARGS       more words for pytest, for bench, for vlmq up and for vlmq demo
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -15,6 +16,7 @@ MODEL ?=
 PORT ?= 8700
 ARGS ?=
 SEED ?= 1
+ACCEPT ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -77,11 +79,12 @@ integration: ## one part with its real neighbours
 acceptance: ## the whole system as real processes
 clients: ## what clients do with a live server: both openai versions, the pages' snippets
 
-check: $(STAMP) ## format, lint, types, import contracts; changes nothing
+check: $(STAMP) ## format, lint, types, import contracts, known vulnerabilities of packages; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.audit constraints.txt $(foreach id,$(ACCEPT),--accept $(id))
 
 format: $(STAMP) ## rewrite the code in the one format
 	$(BIN)/ruff format .
