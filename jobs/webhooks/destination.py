@@ -20,6 +20,8 @@ LOOK_UP_S = 2.0
 TRUSTED_S = 60.0
 """How long a host that was found good is not looked up again: thousands of jobs may name the same one."""
 MOST_TRUSTED = 10_000
+MOST_LOOK_UPS = 4
+"""At once: a host whose names are slow to find must not take the threads that all requests share."""
 
 
 class DestinationRefused(VlmqError):
@@ -34,6 +36,7 @@ class Destinations:
         self.resolve = resolve
         self._lock = threading.Lock()
         self._good: dict[tuple[str, int], float] = {}
+        self._look_ups = threading.BoundedSemaphore(MOST_LOOK_UPS)
 
     @classmethod
     def of(cls, settings: WebhookSettings) -> "Destinations":
@@ -62,13 +65,15 @@ class Destinations:
 
     def check(self, url: str) -> None:
         """Raises DestinationRefused, also when the host is private or does not exist. A name that cannot be resolved
-        now passes: it is checked again before anything is connected."""
+        now, or while too many are being looked up, passes: it is checked again before anything is connected."""
         target = self.parse(url)
         host, port = target.raw_host.decode("ascii"), target.port or PORTS[target.scheme]
         if self.rule.trusts(host, port) or self._known(host, port):
             return
+        if not self._look_ups.acquire(blocking=False):
+            return
         try:
-            self.rule.check_addresses(host, port, look_up(self.resolve, host, port, LOOK_UP_S))
+            self.rule.check_addresses(host, port, look_up(self._resolve_once, host, port, LOOK_UP_S))
         except HostRefused as exc:
             raise DestinationRefused(str(exc)) from exc
         except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
@@ -77,6 +82,13 @@ class Destinations:
             if len(self._good) >= MOST_TRUSTED:
                 self._good.clear()
             self._good[host, port] = time.monotonic() + TRUSTED_S
+
+    def _resolve_once(self, host: str, port: int) -> list[str]:
+        """On the resolver's own thread, which may outlast whoever waits for it."""
+        try:
+            return self.resolve(host, port)
+        finally:
+            self._look_ups.release()
 
     def _known(self, host: str, port: int) -> bool:
         return time.monotonic() < self._good.get((host, port), 0.0)
