@@ -31,6 +31,10 @@ ILL = (
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 
+IDLE_IN_TRANSACTION_S = 5.0
+"""How long the locks of a process that froze, or was cut off, in the middle of a transaction are in the way of all the
+others: well under a lease, or the jobs that it held would be locked when they are to be taken from it."""
+
 
 class Database:
     """A pool of at most `pool_size` connections, opened when they are needed.
@@ -85,8 +89,7 @@ def engine(url: str, pool_size: int, connect_timeout_s: float, statement_timeout
         "timezone": "UTC",
         "statement_timeout": f"{int(statement_timeout_s * 1000)}",
         "lock_timeout": f"{int(statement_timeout_s * 1000)}",
-        # For a process that froze in the middle of a transaction: its locks are in the way of the others.
-        "idle_in_transaction_session_timeout": f"{int(statement_timeout_s * 2000)}",
+        "idle_in_transaction_session_timeout": f"{int(IDLE_IN_TRANSACTION_S * 1000)}",
     }
     options = "".join(f" -c {name}={value}" for name, value in limits.items())
     made = sqlalchemy.create_engine(

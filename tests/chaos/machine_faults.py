@@ -21,7 +21,7 @@ def network_cut_from_services(stage: Stage, dice: random.Random) -> float | None
 
 def _cut(stage: Stage, dice: random.Random, direction: Direction) -> float | None:
     """Host b loses the services in one direction for longer than the lease: its jobs must go on elsewhere meanwhile."""
-    pickup = stage.held_by("worker-b")
+    pickup = stage.held_by(stage.working(dice, "worker-b"))
     held_s = stage.cluster.times.lease_s + dice.uniform(1, 4)
     began = time.monotonic()
     with stage.cluster.network.broken(stage.cluster.wires, direction):

@@ -53,9 +53,10 @@ class Stage:
     def some(self, kind: str, dice: random.Random) -> str:
         return dice.choice([name for name in self.cluster.parts if name.startswith(kind)])
 
-    def working(self, dice: random.Random) -> str:
-        """A worker that runs something, as soon as there is one: to strike an idle one proves little."""
-        names = self.workers()
+    def working(self, dice: random.Random, *among: str) -> str:
+        """A worker, of those `among` which it shall be, that runs something, as soon as there is one: to strike an
+        idle one proves little."""
+        names = list(among) or self.workers()
         dice.shuffle(names)
         end = time.monotonic() + WORK_S
         while time.monotonic() < end:

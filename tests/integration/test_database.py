@@ -5,15 +5,17 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import Connection
 
 from cli.services import Services
-from jobs.database import Database
+from jobs.database import IDLE_IN_TRANSACTION_S, Database
 from jobs.errors import StoreUnavailable
 from jobs.job import JobState, Outcome, Token
 from jobs.schema import migrate
-from jobs.settings import SettingsError
+from jobs.settings import ServiceSettings, SettingsError, load
 from jobs.store import PostgresJobStore
 from tests.fixtures.jobs import new_job
 from tests.fixtures.services import open_folder
@@ -96,6 +98,34 @@ def test_a_lock_that_somebody_holds_is_not_waited_for_for_ever(database: Databas
 
     database.transaction(hold)
     assert store.cancel(job.id).state == JobState.CANCELLED
+
+
+def test_a_process_that_freezes_in_a_transaction_is_not_in_the_way_for_longer_than_a_lease(database_url: str) -> None:
+    frozen, other = Database(database_url), Database(database_url)
+    store = PostgresJobStore(other, patience_s=0.0)
+    store.insert(new_job(id="job_1"))
+    thawed, locked = threading.Event(), threading.Event()
+
+    def freezes(connection: Connection) -> None:
+        connection.exec_driver_sql("UPDATE jobs SET cost = 2")
+        locked.set()
+        thawed.wait(60)
+        connection.exec_driver_sql("SELECT 1")
+
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            lost = threads.submit(frozen.transaction, freezes)
+            assert locked.wait(30)
+            # Waits for the lock, for less long than a statement may take.
+            assert store.cancel("job_1").state is JobState.CANCELLED
+            assert not lost.done()
+        finally:
+            thawed.set()
+        with pytest.raises(StoreUnavailable):
+            lost.result(30)
+    frozen.close()
+    other.close()
+    assert load(ServiceSettings).lease_s > IDLE_IN_TRANSACTION_S
 
 
 def test_a_pool_that_is_in_use_says_so(database_url: str) -> None:
