@@ -4,6 +4,7 @@ Not a job: nothing is recorded, and a question that nobody answers in time is fo
 its own that expires, its name waits in the model's list; the answer comes on a list that is named after the question.
 """
 
+import logging
 import time
 from uuid import uuid4
 
@@ -12,6 +13,8 @@ import redis
 
 from jobs.errors import StreamUnavailable
 from jobs.request import ChatRequest
+
+log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
 
@@ -80,16 +83,20 @@ class RedisCounting:
         return None
 
     def take(self, model: str) -> tuple[str, Question] | None:
-        """The next question and its name, waited for a moment. Each goes to one worker."""
+        """The next question and its name, waited for a moment. Each goes to one worker. What is no question, or one of
+        a later version, is dropped."""
         try:
             found = self._client.blpop([self._waiting(model)], _LOOK_S)
             if not found:
                 return None
             name = _bytes(found[1]).decode()
             question = self._client.getdel(self._question(name))
+            return None if question is None else (name, _questions.decode(_bytes(question)))
         except redis.RedisError as exc:
             raise StreamUnavailable(f"Redis does not answer: {exc}") from exc
-        return None if question is None else (name, _questions.decode(_bytes(question)))
+        except (UnicodeDecodeError, msgspec.MsgspecError) as exc:
+            log.warning("a question that is none was dropped: %.200s", exc, extra={"action": "no_question"})
+            return None
 
     def answer(self, name: str, answer: Answer, lives_s: float = 10.0) -> None:
         try:

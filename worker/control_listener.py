@@ -53,4 +53,5 @@ class ControlListener:
                 message = pubsub.get_message(timeout=_WAIT_S)
                 if message is not None and message["type"] == "message":
                     data = message["data"]
-                    self._stop_job(data.decode() if isinstance(data, bytes) else data)
+                    # What is no text names no job.
+                    self._stop_job(data.decode(errors="replace") if isinstance(data, bytes) else data)

@@ -51,6 +51,21 @@ def test_question_that_nobody_answers_is_forgotten(counting: RedisCounting) -> N
     assert counting.take(MODEL) is None
 
 
+def test_what_is_no_question_is_dropped_and_the_next_one_is_taken(services: Services) -> None:
+    """Of a later version, or of somebody else: who asks gets no answer, and no worker dies of it."""
+    prefix = fresh_prefix()
+    with redis.Redis.from_url(services.redis_url) as client:
+        counting = RedisCounting(client, prefix)
+        for name, question in ((b"later", b"\x81\xa4type\xa5later"), (b"trash", b"\xc1"), (b"\xff\xfe", b"")):
+            client.set(f"{prefix}count:".encode() + name, question)
+            client.rpush(f"{prefix}counts:{MODEL}", name)
+        assert [counting.take(MODEL) for _ in range(3)] == [None] * 3
+        seen: list[Question] = []
+        thread = answering(counting, COUNTED, seen)
+        assert counting.ask(MODEL, CountText("x"), 20.0) == COUNTED
+        thread.join()
+
+
 def test_redis_that_is_away_is_named_as_such() -> None:
     counting = RedisCounting(redis.Redis.from_url("unix:///nowhere/redis.sock"), "x:")
     for call in (lambda: counting.ask(MODEL, CountText("x"), 1.0), lambda: counting.take(MODEL)):

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from jobs import connect
+from jobs.control import control_channel
 from jobs.job import Origin, Webhook
 from jobs.settings import ServiceSettings
 from jobs.webhooks.bells import QUEUE, TASK_DELIVER
@@ -18,6 +19,7 @@ from tests.acceptance.system import eventually, system
 from tests.fixtures.jobs import new_job
 from tests.fixtures.receiver import receiving
 from worker.bells import NoBell, bell_of
+from worker.control_listener import ControlListener
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -109,4 +111,17 @@ def test_deliverer_outlives_forged_messages_and_delivers(service_settings: Servi
         eventually("the bell is answered", lambda: len(receiver.received) == 1)
         assert deliverer.terminate() == 0
         database.close()
+    client.close()
+
+
+def test_worker_hears_what_to_stop_after_words_that_are_no_text(service_settings: ServiceSettings) -> None:
+    client = connect.redis_client(service_settings)
+    channel = control_channel(service_settings.redis_prefix, "w")
+    heard: list[str] = []
+    listener = ControlListener(client, channel, heard.append)
+    listener.start()
+    eventually("it listens", lambda: client.publish(channel, b"\xff\xfe"))
+    client.publish(channel, "job_1")
+    eventually("it heard", lambda: "job_1" in heard)
+    listener.close()
     client.close()
