@@ -23,6 +23,11 @@ WORKER_SOCKET_TIMEOUT_S = 10.0
 PRODUCER_SOCKET_TIMEOUT_S = 2.0
 
 
+UNHEARD_S = 30
+"""After so long a bell is put back that a worker took and did not acknowledge, which it does before it runs anything:
+it died, or lost Redis, at just that moment."""
+
+
 def queue_name(model: str) -> str:
     return f"jobs.{model}"
 
@@ -64,7 +69,7 @@ def celery_config(settings: ServiceSettings) -> dict[str, Any]:
             "max_connections": 600,
             "global_keyprefix": settings.redis_prefix,
             "queue_order_strategy": "priority",
-            "visibility_timeout": 3600,
+            "visibility_timeout": UNHEARD_S,
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
         },

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,7 @@ import redis
 from cli.valkey import EmbeddedValkey
 from jobs import connect
 from jobs.control import control_channel
-from jobs.queue import TASK_RUN_JOB, CeleryQueue, queue_name
+from jobs.queue import TASK_RUN_JOB, CeleryQueue, producer, queue_name
 from jobs.settings import ServiceSettings
 
 pytestmark = pytest.mark.integration
@@ -41,6 +42,29 @@ def test_a_ring_puts_the_id_and_nothing_else_on_the_models_queue(redis_url: str,
     assert message["headers"]["task"] == TASK_RUN_JOB
     assert message["headers"]["argsrepr"] == "('job_1',)"
     assert b"job_1" in base64.b64decode(message["body"])
+
+
+def test_a_bell_that_a_worker_took_and_lost_is_put_back_within_a_minute(redis_url: str, redis_prefix: str) -> None:
+    settings = ServiceSettings(redis_url=redis_url, redis_prefix=redis_prefix)
+    queue, key = connect.queue(settings), redis_prefix + queue_name("tiny")
+    assert queue.ring("tiny", "job_1")
+    queue.close()
+    with (
+        producer(settings) as app,
+        app.connection() as taking,
+        app.connection() as others,
+        redis.Redis.from_url(redis_url) as client,
+    ):
+        channel = taking.channel()
+        assert channel.basic_get(queue_name("tiny")) is not None and waiting(redis_url, key) == []
+        for age_s, back in ((20, 0), (60, 1)):
+            (tag,) = client.zrange(f"{redis_prefix}unacked_index", 0, -1)
+            client.zadd(f"{redis_prefix}unacked_index", {tag: time.time() - age_s})
+            others.default_channel.qos.restore_visible(interval=1)
+            assert len(waiting(redis_url, key)) == back
+        assert client.exists(f"{redis_prefix}unacked") == 0
+        # It would put back what it took: it must not know any more.
+        channel.qos._delivered.clear()
 
 
 def test_many_threads_ring_at_once(redis_url: str, redis_prefix: str) -> None:
