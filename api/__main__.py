@@ -22,7 +22,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
-        self._app = app
+        self.app = app
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -37,11 +37,11 @@ class Server(uvicorn.Server):
 
     @property
     def broken(self) -> bool:
-        backend: Backend | None = getattr(self._app.state, "backend", None)
+        backend: Backend | None = getattr(self.app.state, "backend", None)
         return backend is not None and backend.reader.broken
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        backend: Backend | None = getattr(self._app.state, "backend", None)
+        backend: Backend | None = getattr(self.app.state, "backend", None)
         if backend is not None:
             backend.reader.close_followers()
         await super().shutdown(sockets)

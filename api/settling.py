@@ -1,5 +1,6 @@
 """Bringing a job's row and its event log together after the job has ended, and ending it by cancel."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -74,7 +75,12 @@ class Settling:
         job = self._store.get(job_id, tenant)
         if job.error is not None and job.error.code == TOO_MANY_ATTEMPTS:
             self._events.drop(job_id)
-        return self._store.requeue(job_id, tenant)
+        queued = self._store.requeue(job_id, tenant)
+        # A reader that still knew it as failed may have closed it again. What an attempt has begun meanwhile, it sends
+        # again.
+        with contextlib.suppress(StreamUnavailable):
+            self._events.drop(job_id)
+        return queued
 
     def delete(self, job_id: str, tenant: str) -> None:
         """Removes an ended job and its log. Raises JobNotFound, JobNotFinished, StoreUnavailable."""

@@ -9,6 +9,7 @@ from api.body import parse_object, read_body
 from api.errors import SERVER, ApiError
 from api.openapi import json_body
 from api.schema import ChatBody, TextBody, validate
+from api.sse import unless_gone
 from api.submission import check_model
 from jobs.counting import Counted, CountPrompt, CountRefused, CountText, Question
 
@@ -35,7 +36,9 @@ async def count_tokens(request: Request, tenant: Tenant) -> TokenCount:
     backend = backend_of(request)
     raw = await read_body(request, backend.settings.max_body_bytes)
     model, question = await backend.threads.call(_question, backend, raw)
-    return _shown(model, await counted(backend, model, question, "messages"))
+    # It may wait for others, and then for a worker; the pictures in it are large.
+    del raw
+    return _shown(model, await unless_gone(request, counted(backend, model, question, "messages")))
 
 
 def _question(backend: Backend, raw: bytes) -> tuple[str, Question]:

@@ -15,6 +15,7 @@ from api.responses.input_items import input_items, item_list, page_of, shown
 from api.responses.order import prompt_of
 from api.responses.refused import IMAGE_URL, check_includes
 from api.responses.stored import ResponseId, stored_response
+from api.sse import unless_gone
 from api.tokenize import counted
 from jobs.counting import CountPrompt
 
@@ -58,11 +59,13 @@ async def count_input_tokens(request: Request, tenant: Tenant) -> dict[str, Any]
     """The whole prompt: instructions, earlier turns, media. A live worker of the model counts; nothing is queued."""
     backend = backend_of(request)
     raw = await read_body(request, backend.settings.max_body_bytes)
-    body, question = await backend.threads.call(_question, backend, raw, tenant)
-    count = await counted(backend, body.model, question, "input")
+    model, question = await backend.threads.call(_question, backend, raw, tenant)
+    # It may wait for others, and then for a worker; the pictures in it are large.
+    del raw
+    count = await unless_gone(request, counted(backend, model, question, "input"))
     return {"object": "response.input_tokens", "input_tokens": count.prompt_tokens}
 
 
-def _question(backend: Backend, raw: bytes, tenant: str) -> tuple[InputTokensBody, CountPrompt]:
+def _question(backend: Backend, raw: bytes, tenant: str) -> tuple[str, CountPrompt]:
     body = input_tokens_body(parse_object(raw))
-    return body, CountPrompt(prompt_of(backend.submission, body, tenant))
+    return body.model, CountPrompt(prompt_of(backend.submission, body, tenant))

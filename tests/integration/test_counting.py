@@ -1,7 +1,11 @@
 """Token counts asked over a real Redis: the questions' own life, and what /v1/tokenize says without a worker."""
 
+import json
+import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -10,9 +14,10 @@ import redis
 from cli.services import Services
 from jobs.counting import Counted, CountPrompt, CountRefused, CountText, Question, RedisCounting
 from jobs.errors import StreamUnavailable
-from tests.fixtures.api import MODEL, ServedApi
+from tests.fixtures.api import MODEL, ServedApi, served
+from tests.fixtures.eventually import eventually
 from tests.fixtures.jobs import chat_request
-from tests.fixtures.services import fresh_prefix
+from tests.fixtures.services import fresh_database, fresh_prefix, settings_for
 
 pytestmark = pytest.mark.integration
 
@@ -123,3 +128,24 @@ def test_malformed_question_is_refused_by_name(http: httpx2.Client, body: dict[s
     answer = http.post("/v1/tokenize", json=body)
     assert answer.status_code in (400, 404)
     assert answer.json()["error"]["param"] == param
+
+
+def test_question_whose_client_has_left_waits_no_longer(services: Services, tmp_path: Path) -> None:
+    with (
+        fresh_database(services) as database_url,
+        served(
+            settings_for(database_url, services.redis_url, fresh_prefix(), tmp_path),
+            count_threads=1,
+            count_timeout_s=20,
+        ) as api,
+    ):
+        waiting = api.server.app.state.backend.counting_threads
+        asking = [socket.create_connection((urlsplit(api.url).hostname, urlsplit(api.url).port)) for _ in range(4)]
+        body = json.dumps({"model": MODEL, "text": "x"}).encode()
+        for client in asking:
+            head = "POST /v1/tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length:"
+            client.sendall(f"{head} {len(body)}\r\n\r\n".encode() + body)
+        eventually("three wait for the first", lambda: waiting.waiting == 3)
+        for client in asking:
+            client.close()
+        eventually("they have left", lambda: waiting.waiting == 0)

@@ -1,4 +1,4 @@
-"""A job that its owner deletes just while somebody brings its row and its log together: it is gone, nothing else is."""
+"""What an owner does to a job just while somebody else brings its row and its log together."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from jobs.control import RedisControl
 from jobs.database import Database
 from jobs.event_log import RedisEventLog
 from jobs.events import Delta, Event, log_of
-from jobs.job import Job, JobState, Token
+from jobs.job import AttemptEnd, Job, JobState, Token
 from jobs.ports import Append
 from jobs.queue import CeleryQueue
 from jobs.settings import ServiceSettings
@@ -34,6 +34,17 @@ class OwnerDeletes(RedisEventLog):
         whole = super().end(job_id, log)
         self.store.delete(job_id, self.tenant)
         return whole
+
+
+class ReaderComes(RedisEventLog):
+    """A real log; just after it was dropped a reader comes who looks at the row, and closes it."""
+
+    store: PostgresJobStore
+    control: RedisControl
+
+    def drop(self, job_id: str) -> None:
+        super().drop(job_id)
+        Settling(self.store, self, self.control, 60).look([job_id])
 
 
 @pytest.fixture
@@ -86,3 +97,17 @@ def test_sweep_goes_on_without_it(
     sweeper.sweep()
     assert store.get_many([job.id]) == {}
     queue.close()
+
+
+def test_requeued_job_can_be_opened_though_a_reader_closed_its_log_again(
+    service_settings: ServiceSettings, client: redis.Redis, store: PostgresJobStore
+) -> None:
+    log = ReaderComes(client, service_settings.redis_prefix, 60)
+    log.store, log.control = store, RedisControl(client, service_settings.redis_prefix)
+    job = running(store, log, max_attempts=1)
+    dead = store.give_back(job.id, job.attempt, AttemptEnd.ENGINE_DIED, "", ())
+    log.end(job.id, log_of(dead))
+    Settling(store, log, log.control, 60).requeue(job.id)
+    again = store.claim("tiny", WORKER)
+    assert again is not None
+    assert log.open(job.id, again.attempt, log_of(again)) == log_of(again)
