@@ -1,6 +1,7 @@
 """What is known to go wrong with TensorRT-LLM's executor, one test each: it fails when the engine steps into it. The
 executor is the stand-in, which has all of it."""
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -26,13 +27,19 @@ from tests.fixtures.engines import (
 )
 from tests.fixtures.models import Reference, random_tiles
 from tests.fixtures.tensorrt_llm import installed
+from tools.tiny_model import TINY
 from worker.engine.generation import Finish, Generation, Grammar, GrammarKind, Sampling
+from worker.engine.grammar import Grammars
+from worker.engine.limits import Limits
 from worker.engine.protocol import Rejected
 from worker.engine.tensorrt import boot
 from worker.engine.tensorrt.boot import BootOptions
 from worker.engine.tensorrt.collector import ExecutorFault
 from worker.engine.tensorrt.engine import TensorRTEngine
+from worker.engine.tensorrt.executor import Requests, start_executor
 from worker.engine.tensorrt.installed import NotUsable
+from worker.engine.tensorrt.pictures import Pictures, Pixels
+from worker.engine.torch.embedding_cache import EmbeddingCache
 
 pytestmark = pytest.mark.contract
 
@@ -157,6 +164,73 @@ def test_fault_while_computing_is_the_engines_and_nobodys_own(trt: Any, boot_opt
         step_until(engine, outputs, lambda: not engine.has_work())
     engine.close()
     assert not [finish for finish in finishes_of(outputs).values() if finish]
+
+
+def test_error_at_admission_is_its_requests_alone(
+    trt: Any, engine: TensorRTEngine, executor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On its way the request loses what the executor asks of every prompt table."""
+    enqueue = executor.enqueue_request
+
+    def lose_extra_ids(request: Any) -> int:
+        if request.prompt_tuning_config is not None:
+            request.prompt_tuning_config = trt.PromptTuningConfig(request.prompt_tuning_config.embedding_table)
+        return int(enqueue(request))
+
+    monkeypatch.setattr(executor, "enqueue_request", lose_extra_ids)
+    outputs = drive(engine, ask("good", 78, max_tokens=30), ask("bad", 79, images=[picture(104)]))
+    assert finishes_of(outputs) == {"good": Finish.LENGTH, "bad": Finish.ERROR}
+    assert "extra ids must be provided" in outputs["bad"][-1].error
+
+
+class Double:
+    """An encoder whose embeddings are of another type than the engine's."""
+
+    max_tiles, tile_size = 8, TINY.image_size
+
+    def encode(self, tiles: Pixels) -> torch.Tensor:
+        return torch.zeros(len(tiles), TINY.tokens_per_tile, TINY.hidden, dtype=torch.float64)
+
+    def close(self) -> None: ...
+
+
+def test_table_that_would_end_everybody_ends_its_own_request_and_is_never_enqueued(
+    trt: Any, boot_options: BootOptions
+) -> None:
+    plan, news, others = boot.inspect(boot_options), threading.Event(), list(trt.Executor.living)
+    engine = TensorRTEngine(
+        executor=start_executor(plan.api, plan.executor_options(boot_options), plan.guidance),
+        requests=Requests(plan.api, VOCAB, plan.guidance),
+        manifest=plan.language,
+        limits=Limits(VOCAB, plan.language.max_seq_len, TINY.tokens_per_tile, TINY.image_size),
+        slots=SLOTS,
+        pictures=Pictures(Double(), EmbeddingCache(1 << 20), news.set),
+        grammars=Grammars.load(boot_options.checkpoint, VOCAB),
+        news=news,
+        device="cpu",
+    )
+    outputs = drive(engine, ask("good", 78, max_tokens=30), ask("bad", 79, images=[picture(104)]))
+    assert finishes_of(outputs) == {"good": Finish.LENGTH, "bad": Finish.ERROR}
+    assert "float64" in outputs["bad"][-1].error
+    (executor,) = (each for each in trt.Executor.living if each not in others)
+    assert len(executor.requests) == 1
+    engine.close()
+
+
+def test_responses_are_awaited_by_one_thread_and_for_nobody_in_particular(
+    engine: TensorRTEngine, executor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who awaits an id that has ended gets an error, and two who await share what comes between them."""
+    awaited: set[tuple[str, tuple[Any, ...], frozenset[str]]] = set()
+    await_responses = executor.await_responses
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        awaited.add((threading.current_thread().name, args, frozenset(kwargs)))
+        return await_responses(*args, **kwargs)
+
+    monkeypatch.setattr(executor, "await_responses", watched)
+    drive(engine, *(ask(str(n), 77 + n) for n in range(3)))
+    assert awaited == {("collector", (), frozenset({"timeout"}))}
 
 
 def test_two_pictures_under_the_same_words_share_no_keys(engine: TensorRTEngine, tiny_reference: Reference) -> None:
@@ -315,6 +389,8 @@ def test_executor_is_set_up_out_of_the_way_of_known_faults(trt: Any, engine: Ten
     assert config.scheduler_config.capacity_scheduler_policy is trt.CapacitySchedulerPolicy.GUARANTEED_NO_EVICT
     assert config.decoding_config is None and not config.kv_cache_config.host_cache_size
     assert not config.enable_chunked_context and config.max_beam_width == 1
+    # From a smaller batch than the engine's it would count other parts of the prompt table.
+    assert config.max_batch_size is None and config.max_num_tokens is None
     assert config.guided_decoding_config.backend is trt.GuidedDecodingConfig.GuidedDecodingBackend.XGRAMMAR
     drive(engine, ask("a", 99, images=[picture(101)]))
     (request,) = executor.requests
