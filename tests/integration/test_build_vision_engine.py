@@ -174,6 +174,13 @@ def test_gpu_that_tensorrt_rtx_does_not_know_is_refused_by_name(trt: TensorRT, t
         build_engine(trt, tmp_path / "none.onnx", tmp_path / "engine", 120, 1, ("SM90",), _quiet)
 
 
+def test_gpu_that_is_not_known_is_refused_before_anything_is_written(trt: TensorRT, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(LibraryError, match="no compute capability SM90"):
+        build(Order(DEMO, out, torch.bfloat16, 6, ("SM89", "SM90")), trt, None, lambda _: _quiet)
+    assert not out.exists()
+
+
 def test_gpu_of_the_machine_that_tensorrt_rtx_does_not_know_is_refused_by_name(trt: TensorRT, tmp_path: Path) -> None:
     order = Order(DEMO, tmp_path, torch.bfloat16, 6, ())
     with pytest.raises(LibraryError, match=r"does not know NVIDIA H200 \(SM90\); it knows .*SM89"):

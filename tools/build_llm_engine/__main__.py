@@ -38,7 +38,9 @@ def main() -> None:
     try:
         plan = make_plan(load_config(options.checkpoint), order)
         print(report(plan))
-        if not options.dry_run:
+        if options.dry_run:
+            print(f"dry run: nothing was built, {options.out} is as it was")
+        else:
             _build(options.checkpoint, options.out, plan)
     except (CheckpointError, PackageError, PlanError) as exc:
         sys.exit(f"build_llm_engine: {exc}")

@@ -25,22 +25,22 @@ def report(plan: Plan) -> str:
     ]
     each = "on each GPU" if ranks > 1 else "on the GPU"
     needs = [
-        (f"weights {each}", _gib(memory.weights)),
-        ("prompt table", _gib(memory.table)),
-        ("one step, at most", _gib(memory.work)),
-        ("cache of 1,000 tokens", f"{1000 * memory.cache_per_token / (1 << 20):.0f} MiB"),
-        (f"together {each}, cache for one sequence", _gib(memory.least)),
-        (f"together {each}, cache for a whole batch", _gib(memory.full)),
-        ("host memory while converting", _gib(memory.host)),
-        ("disk while building", _gib(memory.disk)),
+        (f"weights {each}", _size(memory.weights)),
+        ("prompt table", _size(memory.table)),
+        ("one step, at most", _size(memory.work)),
+        ("cache of 1,000 tokens", _size(1000 * memory.cache_per_token)),
+        (f"together {each}, cache for one sequence", _size(memory.least)),
+        (f"together {each}, cache for a whole batch", _size(memory.full)),
+        ("host memory while converting", _size(memory.host)),
+        ("disk while building", _size(memory.disk)),
     ]
     fits = [(f"cache on GPUs of {gpu} GiB", _tokens(memory.cache_tokens(gpu * _GIB))) for gpu in _GPUS_GIB]
     width = max(len(name) for name, _ in (*sizes, *needs, *fits))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in (*sizes, *needs, *fits))
 
 
-def _gib(size: int) -> str:
-    return f"{size / _GIB:.2f} GiB"
+def _size(size: int) -> str:
+    return f"{size / _GIB:.2f} GiB" if size >= _GIB // 10 else f"{size / (1 << 20):.1f} MiB"
 
 
 def _tokens(tokens: int) -> str:

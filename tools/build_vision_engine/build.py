@@ -41,6 +41,7 @@ def export_onnx(order: Order, tell: Tell) -> tuple[Path, Vision, InternVLConfig]
 def build(order: Order, trt: TensorRT, gpu: Gpu | None, tell: Tell) -> tuple[Vision, VisionManifest]:
     """The finished folder's manifest, and the torch module that it was made from. What stood in `out` under the same
     names is replaced; the manifest comes last. Raises CheckpointError, BuildError, LibraryError."""
+    trt.check(order.capabilities)
     targets = order.capabilities or _capability_of(gpu, trt)
     (order.out / "vlmq.json").unlink(missing_ok=True)
     onnx_path, vision, config = export_onnx(order, tell)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tools.build_vision_engine.library import LibraryError, TensorRT
+from tools.build_vision_engine.library import TensorRT
 from tools.build_vision_engine.vision_graph import INPUT
 
 Shape = tuple[int, ...]
@@ -35,7 +35,7 @@ def build_engine(
     """Writes `out` and returns its size in bytes. `capabilities` name GPUs, such as `SM89`; none means the GPU here.
     Raises BuildError, LibraryError."""
     api = trt.api
-    _check(trt, capabilities)
+    trt.check(capabilities)
     builder = api.Builder(api.Logger(api.Logger.WARNING))
     network = builder.create_network(1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     _parse(api, network, onnx_path)
@@ -55,17 +55,6 @@ def build_engine(
     content = memoryview(engine)
     out.write_bytes(content)
     return content.nbytes
-
-
-def _check(trt: TensorRT, capabilities: tuple[str, ...]) -> None:
-    known = trt.capabilities()
-    if capabilities and not known:
-        raise LibraryError(f"{trt.library} builds for the GPU of this machine; a compute capability cannot be named")
-    for name in capabilities:
-        if name not in known:
-            raise LibraryError(
-                f"{trt.library} {trt.version} has no compute capability {name}; it has {', '.join(known)}"
-            )
 
 
 def _parse(api: Any, network: Any, path: Path) -> None:

@@ -22,7 +22,8 @@ _MODULES = {
 }
 _WHEELS = {
     Library.TENSORRT: "tensorrt==10.14.* from NVIDIA's own package index, or NVIDIA's TensorRT-LLM image",
-    Library.TENSORRT_RTX: "tensorrt-rtx-cu13-bindings and tensorrt-rtx-cu13-libs",
+    Library.TENSORRT_RTX: "tensorrt-rtx-cu13-bindings and tensorrt-rtx-cu13-libs, which know SM75, SM80, SM86, SM89, "
+    "SM120 and SM121 but no Hopper",
 }
 
 
@@ -39,6 +40,19 @@ class TensorRT:
         if not hasattr(self.api, "ComputeCapability"):
             return ()
         return tuple(sorted(name for name in dir(self.api.ComputeCapability) if name.startswith("SM")))
+
+    def check(self, capabilities: tuple[str, ...]) -> None:
+        """Raises LibraryError when it cannot build for one of these without having it."""
+        known = self.capabilities()
+        if capabilities and not known:
+            raise LibraryError(
+                f"{self.library} builds for the GPU of this machine; a compute capability cannot be named"
+            )
+        for name in capabilities:
+            if name not in known:
+                raise LibraryError(
+                    f"{self.library} {self.version} has no compute capability {name}; it has {', '.join(known)}"
+                )
 
 
 def find_tensorrt(wanted: Library | None = None) -> TensorRT:
