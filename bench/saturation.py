@@ -1,7 +1,7 @@
 """Tenants that always have jobs waiting, sent through the door of a running system, and what each of them has had."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -26,14 +26,14 @@ _HAD = """
         + coalesce(sum(token_count) FILTER (WHERE state = 'in_progress'), 0)
         + count(*) FILTER (WHERE state = 'in_progress' AND prepared_at IS NOT NULL)
         * coalesce(avg(CAST(usage ->> 'prompt_tokens' AS int)), 0) AS int) AS tokens
-    FROM jobs GROUP BY tenant"""
+    FROM jobs WHERE tenant = ANY(%s) GROUP BY tenant"""
 _WAITING = "SELECT count(*) FROM jobs WHERE state = 'queued' AND tenant = %s"
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
     """What it is due and what its jobs are like: words of the question, a picture's width and height or none, tokens of
-    the answer."""
+    the answer, from half to one and a half of which each job has its own, so that places become free one by one."""
 
     name: str
     weight: float
@@ -50,9 +50,10 @@ class Tenant:
             content.insert(0, {"type": "image_url", "image_url": {"url": url}})
         return {
             "model": MODEL,
-            "messages": [{"role": "user", "content": content}],
+            # Instead of the model's own, which is longer than all of the rest.
+            "messages": [{"role": "system", "content": "."}, {"role": "user", "content": content}],
             "temperature": 0,
-            "max_tokens": self.answer_tokens,
+            "max_tokens": self.answer_tokens // 2 + 1 + number * 37 % self.answer_tokens,
             "ignore_eos": True,
         }
 
@@ -64,9 +65,30 @@ class Had:
     jobs: int = 0
     tokens: int = 0
 
+    def since(self, before: "Had") -> "Had":
+        return Had(self.jobs - before.jobs, self.tokens - before.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Of the tokens that all tenants had together; `due` is what its weight says."""
+
+    share: float
+    due: float
+
+    @property
+    def deviation(self) -> float:
+        return self.share / self.due - 1
+
+
+def shares(tenants: Sequence[Tenant], had: Mapping[str, Had]) -> dict[str, Share]:
+    """By tenant, in their order."""
+    total, weights = max(1, sum(each.tokens for each in had.values())), sum(tenant.weight for tenant in tenants)
+    return {tenant.name: Share(had[tenant.name].tokens / total, tenant.weight / weights) for tenant in tenants}
+
 
 class Saturation:
-    """Keeps AHEAD jobs of each tenant waiting while the context lasts."""
+    """Keeps AHEAD jobs of each tenant waiting while the context lasts. The system has a worker, and no keys yet."""
 
     def __init__(self, system: System, tenants: Sequence[Tenant]) -> None:
         self._system = system
@@ -74,11 +96,15 @@ class Saturation:
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(len(tenants))
         self._feeding: list[Future[None]] = []
+        self._filled: set[str] = set()
         self._database = psycopg.connect(system.settings.database_url, autocommit=True)
         self.least_waiting: dict[str, int] = {}
-        """The fewest jobs of each tenant that were seen waiting, after its first ones."""
+        """The fewest jobs of each tenant that were seen waiting, after everybody's first ones."""
 
     def __enter__(self) -> Self:
+        # Whatever starts with the first job of a kind must not hold back those of one tenant: processes for pictures.
+        for tenant in self._tenants:
+            self._system.wait(self._system.submit(tenant.body(0)))
         pool = connect.database(self._system.settings, pool_size=1)
         for tenant in self._tenants:
             connect.tenants(pool).set(tenant.name, tenant.weight)
@@ -94,12 +120,12 @@ class Saturation:
     def full(self) -> bool:
         """Whether everybody's first jobs wait. Raises what went wrong in sending them."""
         self._check()
-        return len(self.least_waiting) == len(self._tenants)
+        return len(self._filled) == len(self._tenants)
 
     def had(self) -> dict[str, Had]:
         """By tenant. Raises what went wrong in sending jobs."""
         self._check()
-        rows = self._database.execute(_HAD).fetchall()
+        rows = self._database.execute(_HAD, [[tenant.name for tenant in self._tenants]]).fetchall()
         return {tenant.name: Had() for tenant in self._tenants} | {name: Had(*counts) for name, *counts in rows}
 
     def _check(self) -> None:
@@ -116,9 +142,10 @@ class Saturation:
         ):
             while not self._stop.is_set():
                 (waiting,) = database.execute(_WAITING, [tenant.name]).fetchone() or (0,)
-                if sent:
+                if len(self._filled) == len(self._tenants):
                     self.least_waiting[tenant.name] = min(waiting, self.least_waiting.get(tenant.name, AHEAD))
                 for _ in range(AHEAD - waiting):
                     client.post("/v1/jobs", json=tenant.body(sent)).raise_for_status()
                     sent += 1
+                self._filled.add(tenant.name)
                 self._stop.wait(_LOOK_S)

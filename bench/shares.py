@@ -1,7 +1,7 @@
 """`python -m bench.shares`: what tenants get of a worker that all of them keep busy, beside what their weights say.
 
-Real processes, the tiny model, three tenants whose jobs are nothing like what they are estimated to cost. Prints a line
-for each minute and a table; ends with 1 when a share of tokens is further from its weight than `--within`.
+Real processes, the tiny model, three tenants whose jobs differ in kind, in size, and in how far estimates are off.
+Prints a line for each minute and a table; ends with 1 when a share of tokens is further off its weight than `--within`.
 """
 
 import argparse
@@ -9,11 +9,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from bench.running import running_system
-from bench.saturation import Had, Saturation, Tenant
+from bench.saturation import Had, Saturation, Share, Tenant, shares
 from tests.fixtures.eventually import eventually
 from tools.tiny_model import write_checkpoint
 
@@ -25,59 +24,40 @@ TENANTS = (
 WITHIN = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Of the tokens that all tenants had together; `due` is what its weight says."""
-
-    tokens: int
-    share: float
-    due: float
-
-    @property
-    def deviation(self) -> float:
-        return self.share / self.due - 1
-
-
-def shares(tenants: Sequence[Tenant], tokens: Mapping[str, int]) -> dict[str, Share]:
-    total, weights = max(1, sum(tokens.values())), sum(tenant.weight for tenant in tenants)
-    return {
-        tenant.name: Share(tokens[tenant.name], tokens[tenant.name] / total, tenant.weight / weights)
-        for tenant in tenants
-    }
-
-
 def minute_line(minute: float, so_far: Mapping[str, Share], alone: Mapping[str, Share]) -> str:
-    told = [
-        f"{name} {100 * share.deviation:+6.1f} % ({100 * alone[name].deviation:+6.1f} %)"
-        for name, share in so_far.items()
-    ]
+    told = [f"{name} {_percent(share)} ({_percent(alone[name])})" for name, share in so_far.items()]
     return f"{minute:6.2f} min   " + "   ".join(told)
+
+
+def _percent(share: Share) -> str:
+    return f"{100 * share.deviation:+6.1f} %"
 
 
 def table(tenants: Sequence[Tenant], had: Mapping[str, Had], found: Mapping[str, Share]) -> str:
     head = f"{'tenant':<10}{'weight':>8}{'jobs':>8}{'tokens':>10}{'share':>9}{'due':>9}{'deviation':>12}"
     rows = [
-        f"{tenant.name:<10}{tenant.weight:>8g}{had[tenant.name].jobs:>8}{share.tokens:>10}"
-        f"{100 * share.share:>7.1f} %{100 * share.due:>7.1f} %{100 * share.deviation:>+10.1f} %"
+        f"{tenant.name:<10}{tenant.weight:>8g}{had[tenant.name].jobs:>8}{had[tenant.name].tokens:>10}"
+        f"{100 * share.share:>7.1f} %{100 * share.due:>7.1f} %{_percent(share):>12}"
         for tenant, share in zip(tenants, found.values(), strict=True)
     ]
     return "\n".join((head, *rows))
 
 
-def measure(saturation: Saturation, minutes: float) -> tuple[Mapping[str, Had], Mapping[str, Share]]:
-    """Prints a line a minute, and once more at the end."""
-    begun, before = time.monotonic(), saturation.had()
+def measure(saturation: Saturation, minutes: float) -> Mapping[str, Had]:
+    """Prints a line a minute, and one at the end. What everybody has had from the beginning to then."""
+    first = before = saturation.had()
+    so_far: dict[str, Had] = {}
     print("deviation from the weight since the beginning (in the last minute)")
-    at = 0.0
+    begun, at = time.monotonic(), 0.0
     while at < minutes:
         at = min(at + 1, minutes)
         time.sleep(max(0.0, begun + 60 * at - time.monotonic()))
-        had = saturation.had()
-        so_far = shares(TENANTS, {name: each.tokens for name, each in had.items()})
-        alone = shares(TENANTS, {name: each.tokens - before[name].tokens for name, each in had.items()})
-        print(minute_line(at, so_far, alone), flush=True)
-        before = had
-    return had, so_far
+        now = saturation.had()
+        so_far = {name: had.since(first[name]) for name, had in now.items()}
+        alone = {name: had.since(before[name]) for name, had in now.items()}
+        print(minute_line(at, shares(TENANTS, so_far), shares(TENANTS, alone)), flush=True)
+        before = now
+    return so_far
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,11 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--minutes = {options.minutes:g}: must be more than 0")
     with tempfile.TemporaryDirectory(prefix="vlmq-bench-") as folder:
         checkpoint = write_checkpoint(Path(folder) / "model")
-        with running_system(checkpoint, Path(folder)) as system, Saturation(system, TENANTS) as saturation:
-            eventually("everybody's jobs wait", saturation.full)
+        with running_system(checkpoint, Path(folder)) as system:
             system.start_worker()
-            had, found = measure(saturation, options.minutes)
-            least = dict(saturation.least_waiting)
+            with Saturation(system, TENANTS) as saturation:
+                eventually("everybody's jobs wait", saturation.full)
+                had = measure(saturation, options.minutes)
+                least = dict(saturation.least_waiting)
+    found = shares(TENANTS, had)
     print("\n" + table(TENANTS, had, found))
     print(f"the fewest that waited: {least}")
     return int(max(abs(share.deviation) for share in found.values()) > options.within)
