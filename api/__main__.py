@@ -11,6 +11,7 @@ from api.app import create_app
 from api.backend import Backend, check_addresses, there_are_keys
 from api.http_head import BoundedHead
 from api.settings import ApiSettings
+from jobs import log_lines
 from jobs.errors import StoreUnavailable
 from jobs.settings import ServiceSettings, SettingsError, load
 
@@ -53,7 +54,7 @@ def _url(listening: socket.socket) -> str:
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_lines.configure()
     try:
         settings, services = load(ApiSettings), load(ServiceSettings)
         check_addresses(services)

@@ -13,7 +13,7 @@ from api.batching.runner import BatchRunner
 from api.batching.validation import Limits, Stopped
 from api.settings import ApiSettings
 from api.settling import Settling
-from jobs import connect
+from jobs import connect, log_lines
 from jobs.errors import StoreUnavailable, Unavailable
 from jobs.leadership import BATCHES, Leadership
 from jobs.settings import ServiceSettings, load
@@ -87,7 +87,7 @@ class BatchProcess:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_lines.configure()
     settings = load(ApiSettings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

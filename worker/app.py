@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.concurrency.thread import TaskPool
-from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import (
+    after_setup_logger,
+    after_setup_task_logger,
+    worker_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
 from celery.worker import state
 
+from jobs import log_lines
 from jobs.queue import celery_config, queue_name
 from jobs.settings import ServiceSettings, SettingsError, load
 from worker import bells
@@ -27,7 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 SWITCH_INTERVAL_S = 0.001
 """A thread that decodes a picture in Python may keep the interpreter this long from the others."""
 
@@ -45,7 +52,7 @@ app.add_defaults(lambda: celery_config(load(ServiceSettings)) | bells.reading_st
 @worker_init.connect
 def start(sender: Any, **_: Any) -> None:
     """Celery only logs what its signals raise, and would go on without a runtime: so everything becomes an exit."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    log_lines.configure()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     threading.excepthook = _on_dead_thread
     try:
@@ -56,6 +63,13 @@ def start(sender: Any, **_: Any) -> None:
     except Exception as exc:
         log.exception("boot failed", extra={"action": "boot_failed"})
         raise SystemExit(1) from exc
+
+
+@after_setup_logger.connect
+@after_setup_task_logger.connect
+def shape_log(logger: logging.Logger, **_: Any) -> None:
+    """Celery has made handlers of its own."""
+    log_lines.shape(logger)
 
 
 @worker_ready.connect

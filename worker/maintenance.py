@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from jobs import connect
+from jobs import connect, log_lines
 from jobs.database import Database
 from jobs.errors import StoreUnavailable
 from jobs.leadership import MAINTENANCE, Leadership
@@ -120,7 +120,7 @@ def _other_chores(database: Database, settings: MaintenanceSettings, webhooks: W
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_lines.configure()
     settings = load(MaintenanceSettings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -5,10 +5,17 @@ import signal
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import (
+    after_setup_logger,
+    after_setup_task_logger,
+    worker_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
 from celery.worker import state
 
-from jobs import connect
+from jobs import connect, log_lines
 from jobs.database import Database
 from jobs.queue import celery_config
 from jobs.settings import ServiceSettings, SettingsError, load
@@ -22,8 +29,6 @@ from worker.deliveries.courier import Courier
 from worker.pool import WakingPool, wake_consumer
 
 log = logging.getLogger("worker.deliveries")
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class DeliveriesApp(Celery):
@@ -47,7 +52,7 @@ def deliver(delivery_id: str) -> None:
 @worker_init.connect
 def start(sender: Any, **_: Any) -> None:
     """Celery only logs what its signals raise, and would go on without a courier: so everything becomes an exit."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    log_lines.configure()
     consumed = set(sender.app.amqp.queues.consume_from)
     if consumed != {QUEUE}:
         raise SystemExit(f"deliveries: queues {sorted(consumed)}: this process needs -Q {QUEUE}")
@@ -60,6 +65,13 @@ def start(sender: Any, **_: Any) -> None:
         raise SystemExit(f"deliveries: {exc}") from exc
     sender_ = Sender(Destinations.of(settings), settings.timeout_s)
     app.courier = Courier(PostgresErrands(app.database, settings), sender_)
+
+
+@after_setup_logger.connect
+@after_setup_task_logger.connect
+def shape_log(logger: logging.Logger, **_: Any) -> None:
+    """Celery has made handlers of its own."""
+    log_lines.shape(logger)
 
 
 @worker_ready.connect
