@@ -21,6 +21,8 @@ FRAME_TOKENS = 7
 """Those of a video's frame, and its number."""
 ANSWER_TOKENS = 256
 """A typical answer's, however many are allowed."""
+MOST_TOKENS = 2**31 - 1
+"""What a row holds: a request may ask for more, and then its worker refuses it."""
 TURN_TOKENS = 4
 """What a chat template puts around a message."""
 
@@ -33,11 +35,11 @@ class Estimate:
     size_of: Callable[[str], Size | None]
 
     def cost_of(self, request: ChatRequest) -> int:
-        """Tokens of text, pictures and answers together; at least 1. Raises what `size_of` does."""
+        """Tokens of text, pictures and answers together; from 1 to MOST_TOKENS. Raises what `size_of` does."""
         answer = ANSWER_TOKENS if request.max_tokens is None else min(request.max_tokens, ANSWER_TOKENS)
         tools = 0 if request.tools is None else _text(len(msgspec.json.encode(request.tools)))
         prompt = sum(self._message(message) for message in request.messages)
-        return max(1, prompt + tools + max(answer, request.min_tokens) * request.n)
+        return min(max(1, prompt + tools + max(answer, request.min_tokens) * request.n), MOST_TOKENS)
 
     def _message(self, message: Message) -> int:
         calls = _text(len(msgspec.json.encode(message.calls))) if message.calls else 0

@@ -158,6 +158,17 @@ def test_log_resumes_at_every_sequence_during_and_after_the_job(api: ServedApi, 
         assert events_in(again.text) == live[after + 1 :]
 
 
+@pytest.mark.parametrize(
+    "fields", [{"min_tokens": 2**31 - 1}, {"min_tokens": 2**31 - 1, "n": 8}, {"max_tokens": 2**31 - 1}]
+)
+def test_job_that_asks_for_more_than_any_model_has_is_recorded_for_its_worker_to_refuse(
+    api: ServedApi, http: httpx2.Client, fields: dict[str, int]
+) -> None:
+    job = api.worker.claim(submit(http, **fields)["id"])
+    api.worker.fail(job, JobError("context_length_exceeded", "too long"))
+    assert http.get(f"/v1/jobs/{job.id}").json()["error"]["code"] == "context_length_exceeded"
+
+
 def test_end_of_an_ended_log_answers_204_so_that_browsers_stop(api: ServedApi, http: httpx2.Client) -> None:
     job_id = done(api, http, words=2)
     assert http.get(f"/v1/jobs/{job_id}/events", params={"starting_after": 4}).status_code == 204
