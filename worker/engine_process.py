@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-from worker.engine.generation import EngineStats, Generation, TokenOutput
+from worker.engine.generation import EngineStats, Finish, Generation, TokenOutput
 from worker.engine.messages import Cancel, Fatal, FromEngine, Loading, Outputs, Ready, Refused, Stats, Submit
 from worker.engine_link import EngineLink, LinkClosed
 from worker.errors import EngineUnavailable
@@ -25,6 +25,10 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
 _STOP_S = 5.0
 _LOADING_SILENCE_S = 10.0
+
+_MOST_FRUITLESS = 10
+"""Engines in a row that served and ended no generation. Each cost all jobs that it had an attempt: it is not the jobs.
+These are more than a few jobs that end engines take until they are quarantined."""
 
 
 class Sink(Protocol):
@@ -56,7 +60,8 @@ class _Entry:
 
 
 class EngineProcess:
-    """Thread-safe. `on_given_up` is called once, on the engine's thread, when the engine cannot be kept running."""
+    """Thread-safe. `on_given_up` is called once, on the engine's thread, when the engine cannot be kept running:
+    when it does not start, or no engine of many ends a single generation."""
 
     def __init__(
         self, command: EngineCommand, times: EngineTimes, on_given_up: Callable[[str], None] = lambda _: None
@@ -74,6 +79,7 @@ class EngineProcess:
         self._closing = threading.Event()
         self._heard = time.monotonic()
         self._may_be_silent = False
+        self._fruitful = False
         self._loading = LoadingReport()
         # The child is tied to this thread, which therefore lives as long as the worker.
         self._thread = threading.Thread(target=self._supervise, name="engine", daemon=True)
@@ -135,14 +141,15 @@ class EngineProcess:
             self._thread.join(_STOP_S)
 
     def _supervise(self) -> None:
-        failures = 0
+        failures = fruitless = 0
         while not self._closing.is_set():
             served, detail = self._life()
             if self._closing.is_set():
                 break
             failures = 0 if served else failures + 1
+            fruitless = 0 if self._fruitful else fruitless + served
             log.error("engine process lost: %s", detail, extra={"action": "engine_died"})
-            if failures > self._times.restarts:
+            if failures > self._times.restarts or fruitless >= _MOST_FRUITLESS:
                 self._give_up(detail)
                 return
             self._closing.wait(min(_FIRST_PAUSE_S * 2**failures, _LONGEST_PAUSE_S))
@@ -159,7 +166,7 @@ class EngineProcess:
         self._loading = LoadingReport()
         detail = ""
         self._heard = time.monotonic()
-        self._may_be_silent = False
+        self._may_be_silent = self._fruitful = False
         try:
             while not self._closing.is_set():
                 looked = time.monotonic()
@@ -230,6 +237,7 @@ class EngineProcess:
             entry = self._entries.get(output.id)
             if entry is not None and output.finish is not None:
                 del self._entries[output.id]
+        self._fruitful = self._fruitful or output.finish in (Finish.STOP, Finish.LENGTH)
         if entry is not None:
             entry.sink.on_output(output)
         elif output.finish is None:

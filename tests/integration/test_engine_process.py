@@ -2,6 +2,7 @@
 
 import itertools
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -152,6 +153,34 @@ def test_engine_that_cannot_load_is_given_up_with_its_reason(command, tmp_path):
     assert sink.wait().died
     made.close()
     assert len(told) == 1
+
+
+class Doomed(EngineCommand):
+    """An engine that serves and dies of the first generation, whatever it is: of a broken GPU, say."""
+
+    def program(self, socket: Path) -> list[str]:
+        lines = (
+            "import socket, sys",
+            "from worker.engine.frames import encode",
+            "from worker.engine.messages import Ready",
+            "worker = socket.socket(socket.AF_UNIX)",
+            "worker.connect(sys.argv[1])",
+            "worker.sendall(encode(Ready(100, 100, 1, 'cpu')))",
+            "worker.recv(1)",
+        )
+        return [sys.executable, "-c", "\n".join(lines), str(socket)]
+
+
+def test_engine_that_serves_and_ends_no_generation_is_given_up_before_it_has_cost_every_job_its_attempts(tiny_model):
+    told: list[str] = []
+    made = EngineProcess(Doomed((), command_of(tiny_model).environment), TIMES, told.append)
+    made.start()
+    deaths = 0
+    while not told:
+        assert run(made, generation()).died
+        deaths += 1
+    assert deaths <= 12
+    made.close()
 
 
 def test_closed_engine_leaves_no_process(command, tiny_model):
