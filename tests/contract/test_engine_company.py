@@ -1,5 +1,5 @@
-"""Generations beside each other: in one batch, cancelled, reusing what others computed, counted. Every backend: the torch
-engine, and TensorRT-LLM's executor over the fake, on the same checkpoint."""
+"""Generations beside each other: in one batch, cancelled, reusing what others computed, counted. Every backend: the
+torch engine, and TensorRT-LLM's executor over the fake, on the same checkpoint."""
 
 import random
 
