@@ -151,7 +151,11 @@ def _take(arrival: Event | Dropped | CommandError, answer: Answer, status: Statu
 def _show_waiting(client: Client, job_id: str, answer: Answer, status: Status) -> None:
     if answer.tokens:
         return
-    job = client.job(job_id)
+    try:
+        job = client.job(job_id)
+    except CommandError:
+        # The stream knows for how long it is worth taking up again.
+        return
     position = job.get("queue_position")
     if job["status"] == "queued" and position is not None:
         status.update(waiting(position, job.get("eta_s")))

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from cli.asking import follow
 from cli.client import Client, Dropped, Event, Refused
 from cli.errors import CommandError
 
@@ -97,6 +98,12 @@ def test_client_events_of_a_broken_stream_go_on_after_the_last_one(serve: Callab
 def test_client_events_of_a_server_that_is_not_ready_are_asked_for_again(serve: Callable[..., Served]) -> None:
     events = followed(serve(refusals=[503]))
     assert [e.type for e in events if isinstance(e, Event)] == LOG
+
+
+def test_ask_goes_on_when_a_server_that_was_not_ready_is(serve: Callable[..., Served]) -> None:
+    with Client(serve(refusals=[503] * 4).url) as client:
+        answer = follow(client, "job_1")
+    assert (answer.state, answer.text, answer.tokens) == ("completed", "<2><3><4>", 3)
 
 
 def test_client_events_of_an_unknown_job_are_refused_at_once(serve: Callable[..., Served]) -> None:
