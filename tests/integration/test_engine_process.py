@@ -183,6 +183,16 @@ def test_engine_that_serves_and_ends_no_generation_is_given_up_before_it_has_cos
     made.close()
 
 
+def test_engine_that_keeps_the_interpreter_while_it_loads_is_waited_for(tiny_model, tiny_engines):
+    """Longer than any other silence is borne: the executor's loader lets no other thread speak."""
+    command = command_of(tiny_model, tiny_engines)
+    command.environment["FAKE_TENSORRT_LLM_LOAD_S"] = "14"
+    made = EngineProcess(command, replace(TIMES, restarts=0))
+    made.start()
+    assert run(made, generation()).finish is Finish.LENGTH
+    made.close()
+
+
 def test_closed_engine_leaves_no_process(command, tiny_model):
     made = EngineProcess(command(tiny_model), TIMES)
     made.start()
