@@ -1,5 +1,6 @@
 """The engine over a fake model of a few numbers: what it computes, in which batches, and what it refuses."""
 
+import gc
 import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from tests.fakes.model import POISON, TILE_SIZE, TOKENS_PER_TILE, VOCAB, FakeMod
 from worker.engine.generation import Finish, Generation, Image, Sampling, TokenOutput
 from worker.engine.torch.engine import TorchEngine
 from worker.engine.torch.options import EngineOptions
+from worker.engine.torch.sequence import Sequence
 
 pytestmark = pytest.mark.unit
 
@@ -58,6 +60,15 @@ def _alone(generation: Generation, **changes: int | bool) -> list[int]:
     engine = _engine(**changes)
     engine.submit(generation)
     return _tokens(_drive(engine)[generation.id])
+
+
+def test_idle_engine_holds_no_sequence_and_none_of_its_pictures() -> None:
+    engine = _engine()
+    for n in range(3):
+        engine.submit(_ask(f"g{n}", images=(_image(n),)))
+    _drive(engine)
+    gc.collect()
+    assert [held.id for held in gc.get_objects() if type(held) is Sequence] == []
 
 
 MIXED = [

@@ -226,3 +226,6 @@ class TorchEngine:
         if scrub:
             self._model.copy_pages([NULL_PAGE] * len(scrub), scrub)
         del self._alive[sequence.id]
+        if not self._alive:
+            # It holds the last sequences, and they their pictures.
+            self._decode_batch = None
