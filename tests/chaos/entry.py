@@ -37,7 +37,7 @@ class Report:
 def reported(report: Report, asked: argparse.Namespace) -> Iterator[Path]:
     """A folder for the logs of all processes, kept when there are findings; afterwards the findings are printed and
     the report is written. What breaks the harness itself is a finding."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     folder = Path(tempfile.mkdtemp(prefix=f"vlmq-{report.kind}-"))
     began, load = time.monotonic(), os.getloadavg()[0]
     try:
@@ -49,6 +49,7 @@ def reported(report: Report, asked: argparse.Namespace) -> Iterator[Path]:
         report.findings.append(f"broken off: {type(exc).__name__} {exc}")
         raise
     finally:
+        signal.signal(signal.SIGTERM, before)
         machine = {"cores": os.cpu_count(), "load_before": load, "load_after": os.getloadavg()[0]}
         told = {"seed": asked.seed, "device": asked.device, "took_s": time.monotonic() - began, "machine": machine}
         _conclude(report, told, asked.report, folder)

@@ -87,17 +87,21 @@ MUTANTS = (
 )
 
 
+def mutated(mutant: Mutant) -> str:
+    """Its file's text with the mutant in it. Raises ValueError when what it replaces is not there once."""
+    text = (ROOT / mutant.file).read_text()
+    if text.count(mutant.source) != 1:
+        raise ValueError(f"{mutant.name}: {mutant.source!r} stands {text.count(mutant.source)} times in {mutant.file}")
+    return text.replace(mutant.source, mutant.mutated)
+
+
 def plant(mutant: Mutant, folder: Path) -> Path:
-    """A copy of the source with the mutant in it. Raises ValueError when its text is not there once."""
+    """A copy of the source with the mutant in it. Raises ValueError."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "models").symlink_to(ROOT / "models")
     (folder / "var").symlink_to(ROOT / "var")
-    file = folder / mutant.file
-    text = file.read_text()
-    if text.count(mutant.source) != 1:
-        raise ValueError(f"{mutant.name}: {mutant.source!r} stands {text.count(mutant.source)} times in {mutant.file}")
-    file.write_text(text.replace(mutant.source, mutant.mutated))
+    (folder / mutant.file).write_text(mutated(mutant))
     return folder
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from tests.chaos.client import Client
 from tests.chaos.cluster import Times
+from tests.chaos.entry import Report, options, reported
 from tests.chaos.faults import FAULTS, bar_s, schedule
 from tests.chaos.load import WEIGHTS, turns
-from tests.chaos.mutants import MUTANTS, plant
+from tests.chaos.mutants import MUTANTS, Mutant, mutated
 from tests.chaos.operations import OPERATIONS
 from tests.chaos.requests import all_requests
 from tests.chaos.table import put_in, tables
@@ -40,8 +41,9 @@ CHAOS: dict[str, Any] = {
 
 def test_a_seed_gives_the_same_faults_operations_and_keys_again() -> None:
     assert schedule(7, 60) == schedule(7, 60) != schedule(8, 60)
-    made = [turns(7, 50, all_requests(), "http://hook") for _ in range(2)]
-    assert made[0] == made[1] != turns(8, 50, all_requests(), "http://hook")
+    requests = all_requests()
+    made = [turns(7, 50, requests, "http://hook") for _ in range(2)]
+    assert made[0] == made[1] != turns(8, 50, requests, "http://hook")
     keys = [Client([], random.Random(turn.seed), lambda: False).key() for turn in made[0]]
     assert keys == [Client([], random.Random(turn.seed), lambda: False).key() for turn in made[1]]
     assert len(set(keys)) == len(keys)
@@ -67,9 +69,8 @@ def test_each_promise_of_time_has_its_faults() -> None:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_mutant_fits_the_code_and_is_code_itself(mutant: Any, tmp_path: Path) -> None:
-    file = plant(mutant, tmp_path) / mutant.file
-    compile(file.read_text(), str(file), "exec")
+def test_a_mutant_fits_the_code_and_is_code_itself(mutant: Mutant) -> None:
+    compile(mutated(mutant), mutant.file, "exec")
 
 
 def test_reports_become_tables_in_their_places_and_leave_the_rest(tmp_path: Path) -> None:
@@ -85,6 +86,19 @@ def test_reports_become_tables_in_their_places_and_leave_the_rest(tmp_path: Path
     assert "| API killed | 1 | – | – | – | |" in text and "| clock set back |" not in text
     assert "Not tried on every machine: clock set back (there is no C compiler here)." in text
     assert "1 run broke off" in text and "old" not in text and "kept" in text
+
+
+def test_a_run_that_finds_nothing_keeps_no_folder_and_one_that_breaks_says_so(tmp_path: Path) -> None:
+    asked = options("").parse_args(["--seed", "4", "--report", str(tmp_path / "new" / "report.json")])
+    with reported(Report("chaos", values={"operations": 3}), asked) as clean:
+        (clean / "api.log").write_text("log")
+    told = json.loads(asked.report.read_text())
+    assert (told["kind"], told["seed"], told["findings"], told["operations"]) == ("chaos", 4, [], 3)
+    assert not clean.exists()
+    with reported(Report("chaos"), asked) as broken:
+        raise OSError("no disk")
+    assert json.loads(asked.report.read_text())["findings"] == ["the harness broke: OSError: no disk"]
+    broken.rmdir()
 
 
 def test_a_page_without_a_place_is_refused(tmp_path: Path) -> None:
