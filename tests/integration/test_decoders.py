@@ -158,6 +158,16 @@ def test_decoder_that_is_killed_is_tried_again_and_then_the_job(decoders: Decode
     assert usable(decoders)
 
 
+def test_decoder_that_stands_still_is_waited_for_only_so_long(decoders: Decoders, slow: ImageWork) -> None:
+    thread, raised = asking(decoders, image(slow.data, decode_s=1))
+    (child,) = busy(decoders)
+    child.suspend()
+    assert usable(decoders)
+    thread.join(90)
+    assert [type(exc) for exc in raised] == [MediaUnavailable]
+    assert usable(decoders)
+
+
 def test_process_that_is_killed_is_replaced(decoders: Decoders) -> None:
     assert usable(decoders)
     before = decoders.pid

@@ -106,9 +106,13 @@ class Decoders:
         line = self._line()
         try:
             answer = line.ask(work)
+        except TimeoutError as exc:
+            # Its own time is bounded by the kernel: it, or the machine, stands still.
+            line.connection.close()
+            raise MediaUnavailable(f"the image or video could not be decoded now: {exc}") from exc
         except (OSError, EOFError, msgspec.MsgspecError) as exc:
             line.connection.close()
-            self._lose(line.process, frozen=isinstance(exc, TimeoutError))
+            self._lose(line.process)
             raise _Lost(f"its process is lost: {exc or type(exc).__name__}") from exc
         self._put_back(line, usable=not isinstance(answer, Ended))
         return answer
@@ -157,10 +161,10 @@ class Decoders:
         self._control = ours
         return self._process, ours
 
-    def _lose(self, process: subprocess.Popen[bytes], frozen: bool) -> None:
-        """A process that is dead, or has not answered for very long, is replaced; its children end with it."""
+    def _lose(self, process: subprocess.Popen[bytes]) -> None:
+        """A process that is dead is replaced; its children have ended with it."""
         with self._lock:
-            if self._process is process and (frozen or process.poll() is not None):
+            if self._process is process and process.poll() is not None:
                 self._end()
 
     def _end(self) -> None:

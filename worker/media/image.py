@@ -109,7 +109,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _scaled(image: Image.Image) -> Image.Image:
     """16-bit greys as 8-bit ones, white where the file names a transparent grey. Pillow's own conversion would cut
     every value at 255."""
-    values = np.asarray(image).astype(np.int64).clip(0, 65535)
+    values = np.asarray(image).clip(0, 65535).astype(np.uint32)
     greys = ((values * 255 + 32767) // 65535).astype(np.uint8)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
