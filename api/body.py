@@ -4,8 +4,10 @@ from typing import Any
 
 import msgspec
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from api.errors import ApiError
+from api.sse import ClientGone
 
 MAX_DEPTH = 128
 """Levels of arrays and objects. What shows a body again, a schema or an item, has limits of its own at about 250."""
@@ -22,18 +24,21 @@ def check_headers(request: Request) -> None:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The raw body. Raises ApiError (413) as soon as it is known to be longer than `limit` bytes."""
+    """The raw body. Raises ApiError (413) as soon as it is known to be longer than `limit` bytes, ClientGone."""
     check_headers(request)
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
         raise _too_long(limit)
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise _too_long(limit)
-        chunks.append(chunk)
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise _too_long(limit)
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise ClientGone from None
     return b"".join(chunks)
 
 

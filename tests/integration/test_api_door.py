@@ -3,11 +3,13 @@
 import json
 import math
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -18,6 +20,7 @@ from jobs.database import Database
 from jobs.job import BatchLine, Origin, Priority
 from jobs.keys import PostgresApiKeys
 from tests.fixtures.api import MODEL, ServedApi, served
+from tests.fixtures.eventually import eventually
 from tests.fixtures.jobs import new_job
 from tests.fixtures.services import fresh_database, fresh_prefix, settings_for
 
@@ -220,6 +223,21 @@ def test_keys_open_the_door_and_part_the_tenants(keyed: tuple[ServedApi, Postgre
         with pytest.raises(openai.AuthenticationError) as caught:
             client.models.list()
         assert caught.value.request_id
+
+
+def test_client_that_leaves_in_mid_body_is_no_fault_of_the_server(services: Services, tmp_path: Path) -> None:
+    with (
+        fresh_database(services) as database_url,
+        served(settings_for(database_url, services.redis_url, fresh_prefix(), tmp_path)) as api,
+        api.client() as http,
+    ):
+        head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        address = urlsplit(api.url)
+        with socket.create_connection((address.hostname, address.port)) as client:
+            client.sendall(f'{head}Content-Length: 100\r\n\r\n{{"model":'.encode())
+        counted = 'vlmq_http_requests_total{method="POST",route="/v1/jobs",status="%s"}'
+        eventually("it is counted", lambda: counted % 499 in http.get("/metrics").text)
+        assert counted % 500 not in http.get("/metrics").text
 
 
 def test_full_queue_answers_429_with_a_time_to_come_back(services: Services, tmp_path: Path) -> None:
