@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from tests.fixtures.engine_process import TIMES, Recorder, command_of, run
-from tests.fixtures.engines import ask
+from tests.fixtures.engines import ask, picture
 from tests.fixtures.eventually import eventually
-from tests.fixtures.models import Reference
+from tests.fixtures.models import Reference, random_tiles
 from tests.fixtures.tensorrt_llm import build_engines
 from tools.build_llm_engine.plan import Order
 from worker.engine.generation import Finish
@@ -71,10 +71,11 @@ def name() -> str:
 
 
 def test_group_answers_as_one_process_does(group: EngineProcess, tiny_reference: Reference) -> None:
-    asked = ask(name(), 1, 40, max_tokens=16)
     first, other = ranks_of(group)
     assert "--socket" in first.cmdline() and "--follow" in other.cmdline()
-    assert run(group, asked).ids == tiny_reference.generate(asked.prompt_ids, None, 16)
+    text, seen = ask(name(), 1, 40, max_tokens=16), ask(name(), 1, 40, [picture(71, 3)], max_tokens=16)
+    assert run(group, text).ids == tiny_reference.generate(text.prompt_ids, None, 16)
+    assert run(group, seen).ids == tiny_reference.generate(seen.prompt_ids, random_tiles(71, 3), 16)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["first rank", "other rank"])
