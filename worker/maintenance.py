@@ -5,7 +5,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from jobs import connect, log_lines
 from jobs.database import Database
@@ -22,24 +22,33 @@ from worker.sweeper import Sweeper
 
 log = logging.getLogger("worker.maintenance")
 
+_MOST_BREAKS = 4
+"""Before workers are judged again all the same: when Redis is frozen, say, every round takes as long as a break."""
+
 
 class Contact:
     """Whether this process has had the database for long enough to judge workers by their silence: while nobody could
     write, all were silent. After a break each gets a lease in which to be heard."""
 
-    def __init__(self, lease_s: float) -> None:
+    def __init__(self, lease_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._lease_s = lease_s
+        self._clock = clock
         self._last: float | None = None
         self._judges_from = float("-inf")
+        self._breaks = 0
 
     def made(self) -> bool:
         """To be called whenever the database has answered. Whether to judge."""
-        now = time.monotonic()
-        if self._last is not None and now - self._last > self._lease_s / 2:
+        now = self._clock()
+        if self._last is not None and now - self._last > self._lease_s / 2 and self._breaks < _MOST_BREAKS:
+            self._breaks += 1
             self._judges_from = now + self._lease_s
             log.warning("no database for %.1f s", now - self._last, extra={"action": "contact_again"})
         self._last = now
-        return now >= self._judges_from
+        judge = now >= self._judges_from
+        if judge:
+            self._breaks = 0
+        return judge
 
 
 class Maintenance:
