@@ -7,8 +7,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 from api.eta import Wait, seconds_for
+from jobs.errors import StoreUnavailable
 from jobs.job import Job, NewJob
 from jobs.ports import JobStore, WorkerStatus
 from jobs.queue_place import Lines
@@ -88,16 +90,21 @@ class QueueWatch:
             return None if tokens is None else seconds_for(tokens, model, self._workers)
 
     def wait_of_new(self, job: Job) -> Wait:
-        """Of a job that was added and recorded just now. Raises StoreUnavailable."""
-        self._refresh()
-        with self._lock:
-            lines, workers = self._lines, self._workers
+        """Of a job that was added and recorded just now; by what was known before when the database does not answer:
+        whoever has recorded a job is told so."""
         place = None
-        if sum(line.waiting.jobs for line in lines.lines if line.model == job.model) <= EXACT_JOBS:
-            place = self._store.queue_place(job)
-        if place is None:
-            place = lines.place_of_last(job.model, job.priority, job.tenant, job.cost)
-        return Wait(place.jobs, seconds_for(place.tokens + place.until_free, job.model, workers))
+        with suppress(StoreUnavailable):
+            self._refresh()
+            if self._waiting(job.model) <= EXACT_JOBS:
+                place = self._store.queue_place(job)
+        with self._lock:
+            if place is None:
+                place = self._lines.place_of_last(job.model, job.priority, job.tenant, job.cost)
+            return Wait(place.jobs, seconds_for(place.tokens + place.until_free, job.model, self._workers))
+
+    def _waiting(self, model: str) -> int:
+        with self._lock:
+            return sum(line.waiting.jobs for line in self._lines.lines if line.model == model)
 
     def _refresh(self) -> None:
         with self._lock:

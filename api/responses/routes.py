@@ -1,6 +1,5 @@
 """`/v1/responses`: create, retrieve, follow, cancel, delete."""
 
-from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -24,7 +23,6 @@ from api.responses.stream import OPENING, last_number, stream_of
 from api.settling import kept
 from api.sse import EventStream
 from api.waiting import Waiting
-from jobs.errors import StoreUnavailable
 from jobs.idempotency import IdempotencyKey
 from jobs.job import Job, JobState
 
@@ -103,10 +101,8 @@ async def retrieve_response(
 
 def _hint(backend: Backend, job: Job) -> dict[str, str]:
     # As if it had come just now: an older one waits no longer than that, and a long queue is not counted for a hint.
-    eta_s = None
-    with suppress(StoreUnavailable):  # what was recorded is answered, with a hint or without
-        if job.state is JobState.QUEUED:
-            eta_s = backend.submission.backpressure.watch.wait_of_new(job).eta_s
+    queued = job.state is JobState.QUEUED
+    eta_s = backend.submission.backpressure.watch.wait_of_new(job).eta_s if queued else None
     return poll_hint(job.state, eta_s)
 
 
