@@ -15,12 +15,9 @@ from statistics import median
 from typing import Any
 
 from tests.chaos.faults import FAULTS
+from tests.chaos.mutants import MUTANTS
 
 Reports = Sequence[dict[str, Any]]
-
-
-BROKEN = re.compile("the harness broke|broken off")
-"""How entry.reported begins what it says of a run that did not come to its end."""
 
 
 def chaos(reports: Reports) -> list[str]:
@@ -106,28 +103,31 @@ def soak(reports: Reports) -> list[str]:
 
 def mutants(reports: Reports) -> list[str]:
     lines = ["| taken out | findings | the first of them |", "|---|---|---|"]
-    for report in reports:
-        for name, found in report["mutants"].items():
-            first = found[0][:160].replace("|", "/").replace("\n", " ") if found else "nothing"
-            lines.append(f"| {name} | {len(found)} | {first} |")
+    found = {name: findings for report in reports for name, findings in report["mutants"].items()}
+    for mutant in MUTANTS:
+        if mutant.name in found:
+            findings = found[mutant.name]
+            first = findings[0][:200].replace("|", "/").replace("\n", " ") if findings else "nothing"
+            lines.append(f"| {mutant.name} | {len(findings)} | {first} |")
     return lines
 
 
-KINDS: dict[str, Callable[[Reports], list[str]]] = {
-    "chaos": chaos,
-    "overload": overload,
-    "soak": soak,
-    "mutants": mutants,
+KINDS: dict[str, tuple[str, Callable[[Reports], list[str]]]] = {
+    "chaos": ("recoveries", chaos),
+    "overload": ("p99_ms", overload),
+    "soak": ("memory_mib", soak),
+    "mutants": ("mutants", mutants),
 }
+"""Each with what its reports have unless they broke off before there was anything to tell."""
 
 
 def tables(files: Sequence[Path]) -> dict[str, str]:
     """By kind, of the kinds that there are reports of. Runs that broke off have no numbers, and are counted."""
     reports = [json.loads(file.read_text()) for file in files]
     made = {}
-    for kind, table in KINDS.items():
+    for kind, (told, table) in KINDS.items():
         some = sorted((report for report in reports if report["kind"] == kind), key=lambda report: int(report["seed"]))
-        whole = [report for report in some if not any(BROKEN.match(finding) for finding in report["findings"])]
+        whole = [report for report in some if told in report]
         lines = table(whole) if whole else []
         if broken := len(some) - len(whole):
             lines += ["", f"{broken} run{'s' if broken > 1 else ''} broke off."]
