@@ -1,13 +1,12 @@
-"""`response_format`: what shape an answer must have. Checks schemas as the engine will compile them, but for its
-tokenizer, so that a schema that cannot be kept is refused before it is queued."""
+"""`response_format`: what shape an answer must have. A schema that cannot be kept is refused before it is queued."""
 
 from typing import Annotated, Any, Literal
 
 import msgspec
-from llguidance import LLMatcher
 from pydantic import Field, StringConstraints
 
-from api.errors import ApiError
+from api.errors import SERVER, ApiError
+from api.schema_check import CheckFailed, why_not
 from api.wire import Text, Wire
 from jobs.request import JsonFormat
 
@@ -65,14 +64,13 @@ def _check(schema: str, param: str) -> None:
     size = len(schema.encode())
     if size > SCHEMA_BYTES:
         raise _refusal(f"it has {size} bytes as text; at most {SCHEMA_BYTES} are allowed", param)
-    # Options in the schema itself must not make the compiler leave keywords out.
     try:
-        rules = LLMatcher.grammar_from_json_schema(schema, overrides={"lenient": False, "coerce_one_of": False})
-    except ValueError as exc:
-        raise _refusal(str(exc), param) from exc
-    wrong, messages = LLMatcher.validate_grammar_with_warnings(rules)
-    if wrong:
-        raise _refusal(messages[0], param)
+        why = why_not(schema)
+    except CheckFailed as exc:
+        message = f"The schema in {param!r} could not be checked now; try again."
+        raise ApiError(message, status=503, kind=SERVER, code="busy", headers={"retry-after": "2"}) from exc
+    if why is not None:
+        raise _refusal(why, param)
 
 
 def _refusal(why: str, param: str) -> ApiError:

@@ -90,6 +90,11 @@ class ServiceSettings(FileSettings):
     stream_ttl_s: int = Field(default=900, ge=1, description="How long Redis keeps the log of an ended job.")
 
 
+def environment_without_ours() -> dict[str, str]:
+    """For a process that works on what strangers sent: none of our settings, among which are passwords."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+
+
 S = TypeVar("S", bound=BaseSettings)
 
 

@@ -15,7 +15,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from jobs.settings import CONF, PREFIX, FileSettings, Names, SettingsError, fault_of
+from jobs.settings import CONF, FileSettings, Names, SettingsError, environment_without_ours, fault_of
 from jobs.tools import ToolFormat
 
 MIB = 1 << 20
@@ -273,8 +273,7 @@ class EngineCommand:
 def decoder_environment() -> dict[str, str]:
     """Of the process that decodes media: none of our settings, among which are passwords, and no threads of a library
     that it does not compute with."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    return inherited | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return environment_without_ours() | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 MPI_VARIABLES = ("OMPI_", "PMIX_", "PMI_", "SLURM_")

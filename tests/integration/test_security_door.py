@@ -134,6 +134,21 @@ def test_schema_that_names_another_place_is_never_fetched(http: httpx2.Client) -
     assert answer.json()["error"]["code"] == "invalid_json_schema"
 
 
+ONES = [{"type": "string", "pattern": "a" * count + "b"} for count in range(1, 30)]
+"""Each alone is cheap; what they are together has a state for each set of them."""
+
+
+def test_schema_that_costs_more_with_each_part_than_all_before_is_refused_by_name(http: httpx2.Client) -> None:
+    """Compiled to its end, it takes hours and all memory."""
+    format_ = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"allOf": ONES}}}
+    error = http.post("/v1/chat/completions", json=CHAT | {"response_format": format_}).json()["error"]
+    assert (error["code"], error["param"]) == ("invalid_json_schema", "response_format.json_schema.schema")
+    assert "too much time or memory" in error["message"]
+    plain = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"allOf": ONES[:2]}}}
+    accepted = http.post("/v1/jobs", json=CHAT | {"response_format": plain})
+    assert accepted.status_code == 201, accepted.text
+
+
 def test_text_of_an_answer_cannot_forge_events(api: ServedApi, http: httpx2.Client) -> None:
     words = ("a\n\ndata: [DONE]\n\n", "\r\nevent: job.completed\r\nid: 99\r\n\r\n", "\u2028\u2029\x00", "end")
     with api.worker.serving(lambda job: api.worker.answer(job, tokens_of(words))):
