@@ -119,11 +119,13 @@ def test_cancel_of_who_waits_behind_a_full_batch_takes_effect_at_once(engine: Te
 def test_cancelled_stream_gives_its_slot_and_blocks_back(engine: TensorRTEngine) -> None:
     outputs: Outputs = {}
     for n in range(SLOTS):
-        engine.submit(ask(f"a{n}", 40 + n, max_tokens=400))
+        engine.submit(ask(f"a{n}", 40 + n, max_tokens=900))
     step_until(engine, outputs, lambda: len(outputs) == SLOTS)
+    before = engine.stats().steps
     for n in range(SLOTS):
         engine.cancel(f"a{n}")
     step_until(engine, outputs, lambda: not engine.has_work())
+    assert engine.stats().steps - before < 300, "they ran to their ends"
     assert set(finishes_of(outputs).values()) == {Finish.CANCELLED}
     # The iteration that freed them is told a moment later.
     until = time.monotonic() + END_S
