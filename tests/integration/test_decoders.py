@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -100,8 +101,15 @@ def test_other_pictures_do_not_wait_for_slow_ones(decoders: Decoders, slow: Imag
 
 def test_what_takes_long_yields_to_other_pictures(decoders: Decoders, slow: ImageWork) -> None:
     thread, _ = asking(decoders, slow)
+    usual = psutil.Process(decoders.pid).nice()
     (child,) = busy(decoders)
-    eventually("its priority is low", lambda: child.nice() == 10)
+    eventually("its priority is low", lambda: child.nice() == usual + 5)
+    # One that waits for its next picture has its full priority.
+    assert usable(decoders)
+    others = [other for other in psutil.Process(decoders.pid).children() if other.pid != child.pid]
+    time.sleep(2)
+    assert usable(decoders)
+    assert [other.nice() for other in others if other.is_running()].count(usual) >= 1
     child.send_signal(signal.SIGSEGV)
     thread.join(60)
 

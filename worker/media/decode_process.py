@@ -7,11 +7,13 @@ comes of each. The kernel ends it when a work has used up its processor time; th
 
 import ctypes
 import gc
+import mmap
 import os
 import resource
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 import traceback
@@ -27,8 +29,10 @@ from worker.media.errors import MediaCode, MediaRefused, VideoCode
 from worker.media.work import Frames, Pieces, Result, Size, Work, perform
 
 _LENGTH = 8
-_SLOW_S = 1.0
-_SLOW_NICENESS = 10
+_INSTANT = struct.Struct("d")
+SLOW_S = 1.0
+"""Work that takes longer makes its decoder yield to others, for ever: such a one is not used again."""
+_SLOWED_BY = 5
 _BYTES_PER_PIXEL = 48
 _SPARE_BYTES = 1 << 29
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -89,7 +93,8 @@ def _exactly(connection: socket.socket, count: int) -> memoryview:
 class _Child:
     pid: int
     connection: socket.socket
-    since: float
+    begun: mmap.mmap
+    """When its work began, by the monotonic clock; 0 while it has none. The child writes it."""
     slowed: bool = False
 
 
@@ -104,7 +109,7 @@ class _Forker:
 
     def run(self) -> None:
         while True:
-            for fd, _ in self._poller.poll(_SLOW_S * 1000 if self._children else None):
+            for fd, _ in self._poller.poll(SLOW_S * 1000 if self._children else None):
                 if fd != self._control.fileno():
                     self._bury(fd)
                 elif not self._take():
@@ -119,16 +124,16 @@ class _Forker:
         if not fds:
             return False
         connection = socket.socket(fileno=fds[0])
-        parent = os.getpid()
+        parent, begun = os.getpid(), mmap.mmap(-1, _INSTANT.size)
         pid = os.fork()
         if pid == 0:
-            self._become(connection, parent)
+            self._become(connection, parent, begun)
         child = os.pidfd_open(pid)
-        self._children[child] = _Child(pid, connection, time.monotonic())
+        self._children[child] = _Child(pid, connection, begun)
         self._poller.register(child, select.POLLIN)
         return True
 
-    def _become(self, connection: socket.socket, parent: int) -> NoReturn:
+    def _become(self, connection: socket.socket, parent: int, begun: mmap.mmap) -> NoReturn:
         """In the child. Connections of others would stay open through this one."""
         status = 1
         try:
@@ -140,7 +145,7 @@ class _Forker:
             for child in self._children.values():
                 child.connection.close()
             while os.getppid() == parent:
-                _serve(connection)
+                _serve(connection, begun)
             status = 0
         except (ConnectionError, EOFError):
             # Whoever asked has gone.
@@ -154,23 +159,26 @@ class _Forker:
         child = self._children.pop(fd)
         self._poller.unregister(fd)
         os.close(fd)
+        child.begun.close()
         status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
         with child.connection, suppress(OSError):
             if status:
-                child.connection.settimeout(_SLOW_S)
+                child.connection.settimeout(SLOW_S)
                 send(child.connection, Ended(status))
 
     def _slow_down(self) -> None:
         """What takes long lets pictures of the usual kind pass."""
         for child in self._children.values():
-            if not child.slowed and time.monotonic() - child.since > _SLOW_S:
+            (begun,) = _INSTANT.unpack(child.begun[:])
+            if not child.slowed and begun and time.monotonic() - begun > SLOW_S:
                 child.slowed = True
-                os.setpriority(os.PRIO_PROCESS, child.pid, _SLOW_NICENESS)
+                os.setpriority(os.PRIO_PROCESS, child.pid, os.getpriority(os.PRIO_PROCESS, 0) + _SLOWED_BY)
 
 
-def _serve(connection: socket.socket) -> None:
+def _serve(connection: socket.socket, begun: mmap.mmap) -> None:
     """One work. Raises EOFError when there are no more."""
     work = _decoder.decode(receive(connection))
+    begun[:] = _INSTANT.pack(time.monotonic())
     # Processor time: a busy machine makes no picture slower.
     signal.setitimer(signal.ITIMER_PROF, work.limits.decode_s)
     room = _mapped() + _SPARE_BYTES + _BYTES_PER_PIXEL * work.limits.max_pixels
@@ -181,6 +189,7 @@ def _serve(connection: socket.socket) -> None:
     except MediaRefused as exc:
         answer = Refusal.of(exc)
     signal.setitimer(signal.ITIMER_PROF, 0)
+    begun[:] = _INSTANT.pack(0.0)
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     send(connection, answer)
 

@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
 from worker.errors import MediaUnavailable
-from worker.media.decode_process import Answer, Ended, Refusal, receive, send
+from worker.media.decode_process import SLOW_S, Answer, Ended, Refusal, receive, send
 from worker.media.work import Result, Work, crashed, too_slow
 from worker.settings import decoder_environment
 
@@ -104,6 +105,7 @@ class Decoders:
 
     def _asked(self, work: Work) -> Answer:
         line = self._line()
+        begun = time.monotonic()
         try:
             answer = line.ask(work)
         except TimeoutError as exc:
@@ -114,7 +116,7 @@ class Decoders:
             line.connection.close()
             self._lose(line.process)
             raise _Lost(f"its process is lost: {exc or type(exc).__name__}") from exc
-        self._put_back(line, usable=not isinstance(answer, Ended))
+        self._put_back(line, usable=not isinstance(answer, Ended) and time.monotonic() - begun < SLOW_S)
         return answer
 
     def _line(self) -> "_Line":
