@@ -27,6 +27,7 @@ ERASED_TTL_S = 60
 
 FIELD = b"e"
 _TRIES = 3
+_SCANNED = 500
 
 _encode = msgspec.msgpack.encode
 _events = msgspec.msgpack.Decoder(list[Event])
@@ -119,6 +120,25 @@ class RedisEventLog:
         with _errors_as_ours():
             entries: Any = self._client.xrange(stream_key(self._prefix, job_id))
         return [event for entry_id, fields in entries for event in decode_entry(entry_id, fields)[1]]
+
+    def unended(self) -> Iterator[list[str]]:
+        head, tail = f"{self._prefix}{{", "}:attempt"
+        cursor = 0
+        while True:
+            with _errors_as_ours():
+                cursor, keys = self._scan(cursor, f"{head}*{tail}")
+                fences: Any = self._client.mget(keys) if keys else []
+            yield [
+                key.decode().removeprefix(head).removesuffix(tail)
+                for key, fence in zip(keys, fences, strict=True)
+                if fence is not None and fence.isdigit()
+            ]
+            if not cursor:
+                return
+
+    def _scan(self, cursor: int, pattern: str) -> tuple[int, list[bytes]]:
+        reply: Any = self._client.scan(cursor, match=pattern, count=_SCANNED)
+        return int(reply[0]), list(reply[1])
 
     def drop(self, job_id: str) -> None:
         with _errors_as_ours():

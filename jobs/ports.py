@@ -4,7 +4,7 @@ All calls are synchronous; the API makes them from a bounded thread pool (docs/a
 database's. Each port has an adapter and a fake that pass the same contract tests.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, BinaryIO, Protocol
@@ -264,6 +264,11 @@ class EventLog(Protocol):
 
     def read(self, job_id: str) -> list[Event]:
         """The whole log, empty when Redis has none."""
+        ...
+
+    def unended(self) -> Iterator[list[str]]:
+        """The ids of jobs whose logs nobody has ended, in pieces of some hundreds; of logs that come or go meanwhile
+        perhaps."""
         ...
 
     def drop(self, job_id: str) -> None:

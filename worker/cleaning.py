@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from jobs.errors import BlobsUnavailable, StreamUnavailable
 from jobs.ports import Blobs, EventLog, JobStore
+from worker.log_end import end_log
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,19 @@ class JobCleaning:
 
     def forget_shares(self, limit: int) -> int:
         return self.store.forget_idle_shares(FORGET_SHARES_AFTER_S, limit)
+
+    def end_logs(self) -> Iterator[None]:
+        """Of jobs that ended while Redis was away: their logs would stay as long as those of running ones."""
+        try:
+            for job_ids in self.event_log.unended():
+                there = self.store.get_many(job_ids)
+                self.event_log.erase([job_id for job_id in job_ids if job_id not in there])
+                for job in there.values():
+                    if job.state.terminal and job.purged_at is None:
+                        end_log(self.store, self.event_log, job)
+                yield
+        except StreamUnavailable as exc:
+            log.warning("logs stay open: %s", exc, extra={"action": "end_logs"})
 
     def collect_blobs(self) -> Iterator[None]:
         try:

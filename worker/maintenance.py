@@ -108,7 +108,7 @@ class Maintenance:
 def _job_chores(cleaning: JobCleaning) -> tuple[Chore, ...]:
     # The bytes last: they are those that nobody refers to any more.
     shares = until_few(cleaning.forget_shares)
-    return until_few(cleaning.purge), until_few(cleaning.expire), shares, cleaning.collect_blobs
+    return until_few(cleaning.purge), until_few(cleaning.expire), shares, cleaning.end_logs, cleaning.collect_blobs
 
 
 def _other_chores(database: Database, settings: MaintenanceSettings, webhooks: WebhookSettings) -> tuple[Chore, ...]:

@@ -3,13 +3,12 @@
 One pass at a time, by whoever leads; two passes at once would do no harm. Must work when the queue does not.
 """
 
-import contextlib
 import logging
 
-from jobs.errors import JobNotFound, StreamUnavailable
-from jobs.events import log_of, tokens_of
+from jobs.errors import StreamUnavailable
 from jobs.job import Job
 from jobs.ports import Control, EventLog, JobStore, Queue
+from worker.log_end import end_log
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +49,8 @@ class Sweeper:
                     return
 
     def _end_log(self, job: Job) -> None:
-        """The log may hold tokens that the row has not: they were seen, so they are kept."""
         try:
-            tokens = tokens_of(self._event_log.end(job.id, log_of(job)))
+            end_log(self._store, self._event_log, job)
         except StreamUnavailable as exc:
-            # A reader that finds the row terminal ends the log itself.
+            # A reader that finds the row terminal ends the log itself, and so does the cleaner.
             log.warning("log not ended: %s", exc, extra={"action": "end_log", "job_id": job.id})
-            return
-        if len(tokens) > len(job.tokens):
-            # Its owner may have deleted it since.
-            with contextlib.suppress(JobNotFound):
-                self._store.extend_tokens(job.id, tokens)

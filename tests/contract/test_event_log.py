@@ -180,3 +180,13 @@ def test_erased_log_is_not_brought_back_by_who_comes_late(log: EventLog) -> None
     log.erase([])
     log.drop("j")
     assert log.open("j", 2, [Queued()]) == [Queued()]
+
+
+def test_unended_logs_are_those_of_attempts_and_no_others(log: EventLog) -> None:
+    for number in range(700):
+        log.open(f"j{number}", 1, HEAD)
+    log.end("j0", [*HEAD, CANCELLED])
+    log.erase(["j1"])
+    log.drop("j2")
+    found = [job_id for piece in log.unended() for job_id in piece]
+    assert sorted(found) == sorted(f"j{number}" for number in range(3, 700))

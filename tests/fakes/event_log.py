@@ -1,6 +1,6 @@
 """The event logs in memory. Passes the contract of the real one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from jobs.errors import LogGap, StaleAttempt
 from jobs.events import Ended, Event
@@ -35,6 +35,9 @@ class FakeEventLog:
 
     def read(self, job_id: str) -> list[Event]:
         return list(self._logs.get(job_id, []))
+
+    def unended(self) -> Iterator[list[str]]:
+        yield [job_id for job_id in self._fences if not self._ended(job_id)]
 
     def drop(self, job_id: str) -> None:
         self._logs.pop(job_id, None)

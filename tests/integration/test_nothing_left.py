@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from api.media import data_url
+from jobs.event_log import stream_key
 from jobs.job import Job
 from jobs.tables import metadata
 from jobs.webhooks.settings import WebhookSettings
@@ -218,3 +219,19 @@ def test_client_that_leaves_an_unstored_stream_leaves_nothing(api: ServedApi) ->
         eventually("it is purged", lambda: http.get(f"/v1/jobs/{job_id}").json()["purged_at"])
         clean(api)
         assert left_of(api) == NOTHING
+
+
+def test_log_of_a_job_that_ended_while_redis_was_away_is_ended_with_what_was_seen_of_it(api: ServedApi) -> None:
+    with api.client() as http:
+        job_id = http.post("/v1/jobs", json={"model": MODEL, "messages": MESSAGES}).json()["id"]
+        api.worker.say(api.worker.claim(job_id), ANSWER[:2])
+        # The row alone, as by a process that cannot reach Redis.
+        api.worker.store.cancel(job_id)
+        with redis.Redis.from_url(api.services.redis_url) as client:
+            log = stream_key(api.services.redis_prefix, job_id)
+            assert client.ttl(log) > api.services.stream_ttl_s
+            clean(api)
+            assert 0 < client.ttl(log) <= api.services.stream_ttl_s
+        shown = http.get(f"/v1/jobs/{job_id}").json()
+        assert (shown["status"], shown["output"]) == ("cancelled", "".join(token.text for token in ANSWER[:2]))
+        assert "job.cancelled" in http.get(f"/v1/jobs/{job_id}/events").text
