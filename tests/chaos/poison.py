@@ -17,7 +17,9 @@ def poisonous_job(stage: Stage, dice: random.Random) -> float | None:
     """A job that costs every engine its memory: whoever runs it is killed, until the job is put away. It can be given
     back, and is done then."""
     url = stage.cluster.urls[0]
-    body = {"model": MODEL, "messages": [{"role": "user", "content": "Poison"}], "max_tokens": 400, "ignore_eos": True}
+    # More tokens than the fastest engine draws before its fourth death: each comes within a few dozen.
+    asked = {"max_tokens": 3000, "ignore_eos": True}
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Poison"}], **asked}
     job_id = _insist("POST", f"{url}/v1/jobs", 201, json=body)["id"]
     began = time.monotonic()
     seen = 0
