@@ -25,7 +25,10 @@ def leftovers(settings: ServiceSettings, ledger: Ledger, alive: Collection[int],
     for what, left in (
         ("event logs in Redis", lambda: _logs(settings)),
         ("queues with messages in Redis", lambda: _keys(settings, "*", "list")),
-        ("messages that were never acknowledged", lambda: _keys(settings, "*unacked*")),
+        (
+            "messages that were never acknowledged",
+            lambda: _keys(settings, "unacked") + _keys(settings, "unacked_index"),
+        ),
         ("webhooks on their way", lambda: _on_their_way(ledger)),
         ("blobs that no job refers to", lambda: sorted(_stored(settings) - _referred(ledger))),
         ("blobs that are missing", lambda: sorted(_referred(ledger) - _stored(settings))),
