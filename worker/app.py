@@ -25,7 +25,7 @@ from celery.worker import state
 from jobs import log_lines
 from jobs.queue import celery_config, queue_name
 from jobs.settings import ServiceSettings, SettingsError, load
-from worker import bells
+from worker import bells, heap
 from worker.errors import BootRefused
 from worker.pool import WakingPool, wake_consumer
 from worker.settings import ModelSettings, WorkerSettings
@@ -53,6 +53,7 @@ app.add_defaults(lambda: celery_config(load(ServiceSettings)) | bells.reading_st
 def start(sender: Any, **_: Any) -> None:
     """Celery only logs what its signals raise, and would go on without a runtime: so everything becomes an exit."""
     log_lines.configure()
+    heap.keep_small()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     threading.excepthook = _on_dead_thread
     try:
