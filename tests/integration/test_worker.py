@@ -14,7 +14,7 @@ from tests.fixtures.worker import WorkerBench
 
 pytestmark = pytest.mark.integration
 
-LONG = 1500
+LONG = 3500
 """Tokens that the tiny model needs many seconds for."""
 
 
