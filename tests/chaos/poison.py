@@ -15,11 +15,11 @@ from tests.chaos.stage import CANARY_S, Stage, since
 from tests.fixtures.eventually import eventually
 
 LOOK_S = 0.02
-# More tokens than the fastest engine draws in all the time until its fourth death.
+# More tokens than a fast engine draws in the moments from the first one of each attempt until its death.
 BODY = {
     "model": MODEL,
     "messages": [{"role": "user", "content": "Poison"}],
-    "max_tokens": 3000,
+    "max_tokens": 800,
     "ignore_eos": True,
 }
 
