@@ -6,9 +6,8 @@ The one place that decides what becomes of a job, whatever happens to it here.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -19,6 +18,7 @@ from jobs.job import AttemptEnd, Job, Outcome, Priority, Token
 from jobs.ports import JobStore, Queue
 from jobs.request import ChatRequest
 from worker.answer import Answer
+from worker.company import Company
 from worker.detokenizer import Detokenizers
 from worker.engine.generation import Generation
 from worker.engine_process import Sink
@@ -88,7 +88,7 @@ class JobRunner:
         self._draining = threading.Event()
         self._grace_over = threading.Event()
         self._abandon = threading.Event()
-        self._last_chance = threading.Lock()
+        self._company = Company()
 
     def answer(self, bell: str) -> None:
         """One bell, at most one job: the next one, whichever the bell named. While all places are taken the bell is
@@ -190,7 +190,7 @@ class JobRunner:
         answer = self._answer(job.request, prepared)
         answer.replay(live.tokens)
         live.write_to(answer)
-        with self._company(live):
+        with self._company.keeping(live.job, live.ending.done):
             return verdict_of(self._generate(live, prepared, answer), live, prepared)
 
     def _answer(self, request: ChatRequest, prepared: Prepared) -> Answer:
@@ -207,20 +207,6 @@ class JobRunner:
                 for choice in range(request.n)
             ]
         )
-
-    @contextmanager
-    def _company(self, live: LiveJob) -> Iterator[None]:
-        """Jobs that were lost together, for what one of them does to the engine, would be quarantined together: so on
-        its last attempt a lost job runs beside no other such job."""
-        alone = 0 < live.job.losses >= live.job.max_attempts - 1
-        while alone and not self._last_chance.acquire(timeout=_LOOK_EVERY_S):
-            if live.ending.done():
-                alone = False
-        try:
-            yield
-        finally:
-            if alone:
-                self._last_chance.release()
 
     def _generate(self, live: LiveJob, prepared: Prepared, answer: Answer) -> Ending:
         if live.ending.done():

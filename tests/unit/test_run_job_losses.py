@@ -9,6 +9,7 @@ from jobs.events import Delta, Ended, log_of
 from jobs.job import AttemptEnd, FinishReason, JobState, Token
 from tests.fixtures.eventually import eventually
 from worker.engine.generation import Finish
+from worker.live_job import EndKind
 
 pytestmark = pytest.mark.unit
 
@@ -138,6 +139,31 @@ def test_lost_jobs_on_their_last_attempt_run_one_at_a_time(bench):
     for thread in threads:
         thread.join(10)
     assert {bench.store.get(job_id).error.code for job_id in jobs} == {"too_many_attempts"}
+
+
+def test_job_on_its_last_attempt_runs_beside_none_that_was_ever_lost(bench):
+    once, twice, never = (bench.submit() for _ in range(3))
+    for lost in ({once, twice}, {twice}):
+        for claimed in [bench.store.claim("tiny", "dead") for _ in range(3)]:
+            end = AttemptEnd.ENGINE_DIED if claimed.id in lost else AttemptEnd.DRAINED
+            bench.store.give_back(claimed.id, claimed.attempt, end, "", ())
+    threads = [threading.Thread(target=bench.runner.answer, args=(job_id,)) for job_id in (once, twice, never)]
+    for thread, engines in zip(threads, ([once], [once], [once, never]), strict=True):
+        thread.start()
+        eventually("as many run as may", lambda engines=engines: jobs_of(bench) == engines)
+        time.sleep(0.05)
+        assert jobs_of(bench) == engines
+    bench.live_jobs.stop(once, EndKind.NOT_OURS)
+    eventually("the last attempt begins", lambda: jobs_of(bench) == [once, never, twice])
+    for job_id in (twice, never):
+        bench.live_jobs.stop(job_id, EndKind.NOT_OURS)
+    for thread in threads:
+        thread.join(10)
+
+
+def jobs_of(bench):
+    """Whose generations the engine has been given."""
+    return [generation.id.partition(":")[0] for generation in bench.engine.submitted]
 
 
 def test_end_is_written_when_the_database_is_back(bench):
