@@ -14,8 +14,8 @@ from jobs import connect
 from tests.acceptance.system import MODEL, System
 from tests.fixtures.pictures import data_url, picture
 
-AHEAD = 200
-"""Jobs of each tenant that wait: so many that a fast worker does not come to their end while others are sent."""
+AHEAD = 600
+"""Jobs of each tenant that wait: more than a fast worker does while the same number of others is sent."""
 _LOOK_S = 0.1
 
 # What has ended counts as it came to, what runs as far as it is: its prompt is taken to be as those of the tenant's
