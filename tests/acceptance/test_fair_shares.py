@@ -14,7 +14,7 @@ TENANTS = (
     Tenant("bolt", 2.0, words=1, picture=(400, 100), answer_tokens=24),
     Tenant("cord", 4.0, words=4, picture=None, answer_tokens=60),
 )
-SETTLED, COUNTED = 10_000, 40_000
+SETTLED, COUNTED = 40_000, 120_000
 """Tokens until every place of the worker has changed hands, and those that are then shared."""
 
 
