@@ -15,6 +15,7 @@ import pytest
 from tests.fixtures import hostile
 from tests.fixtures.eventually import eventually
 from tests.fixtures.pictures import png
+from tests.fixtures.processes import has_ended
 from worker.engine.config import TilingConfig
 from worker.errors import MediaUnavailable
 from worker.media.decoders import Decoders
@@ -159,7 +160,7 @@ def test_decoder_that_is_killed_is_tried_again_and_then_the_job(decoders: Decode
     thread, raised = asking(decoders, slow)
     first = busy(decoders)
     first[0].kill()
-    eventually("the first has ended", lambda: not first[0].is_running())
+    eventually("the first has ended", lambda: has_ended(first[0]))
     busy(decoders)[0].kill()
     thread.join(60)
     assert [type(exc) for exc in raised] == [MediaUnavailable]
@@ -211,7 +212,7 @@ def test_decoders_have_none_of_our_settings_and_end_with_the_worker(tmp_path: Pa
         assert len(family) == 2
         assert all("hunter2" not in str(member.environ()) for member in family)
         worker.kill()
-    eventually("they have ended", lambda: not any(member.is_running() for member in family))
+    eventually("they have ended", lambda: all(has_ended(member) for member in family))
 
 
 def test_many_works_go_through_a_bounded_number_of_decoders(decoders: Decoders) -> None:

@@ -16,6 +16,7 @@ from tests.fixtures.engine_process import TIMES, Recorder, command_of, run
 from tests.fixtures.engines import ask, picture
 from tests.fixtures.eventually import eventually
 from tests.fixtures.models import Reference, random_tiles
+from tests.fixtures.processes import has_ended
 from tests.fixtures.tensorrt_llm import build_engines
 from tools.build_llm_engine.plan import Order
 from worker.engine.generation import Finish
@@ -70,6 +71,10 @@ def name() -> str:
     return str(next(_numbers))
 
 
+def wait_for_end_of(ranks: list[psutil.Process]) -> None:
+    eventually("no rank is left", lambda: all(has_ended(rank) for rank in ranks))
+
+
 def test_group_answers_as_one_process_does(group: EngineProcess, tiny_reference: Reference) -> None:
     first, other = ranks_of(group)
     assert "--socket" in first.cmdline() and "--follow" in other.cmdline()
@@ -88,7 +93,7 @@ def test_group_that_lost_a_rank_ends_whole_and_is_replaced(which: int, group: En
     assert sink.wait().died
     assert run(group, ask(name(), 3)).finish is Finish.LENGTH
     assert group.pid != launcher
-    assert not any(rank.is_running() for rank in ranks)
+    wait_for_end_of(ranks)
 
 
 def test_ranks_do_not_outlive_their_launcher(group: EngineProcess) -> None:
@@ -96,7 +101,7 @@ def test_ranks_do_not_outlive_their_launcher(group: EngineProcess) -> None:
     ranks = ranks_of(group)
     assert len(ranks) == RANKS
     psutil.Process(group.pid).kill()
-    eventually("no rank is left", lambda: not any(rank.is_running() for rank in ranks))
+    wait_for_end_of(ranks)
     assert run(group, ask(name(), 4)).finish is Finish.LENGTH
 
 
@@ -106,7 +111,7 @@ def test_group_that_is_closed_leaves_no_process(tiny_model: Path, engines: Path)
     launcher, ranks = psutil.Process(made.pid), ranks_of(made)
     made.close()
     assert not launcher.is_running()
-    eventually("no rank is left", lambda: not any(rank.is_running() for rank in ranks))
+    wait_for_end_of(ranks)
 
 
 def test_worker_that_is_itself_of_a_group_starts_one_of_its_own(

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from cli.program import Program
 from cli.settings import ROOT, environment
 from cli.supervisor import ProgramFailed, Supervisor
+from tests.fixtures.processes import has_ended
 
 pytestmark = pytest.mark.integration
 
@@ -76,13 +76,6 @@ def watch(tmp_path: Path) -> Iterator[Callable[..., Watched]]:
         watched.stop(forced=True)
 
 
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def test_supervisor_program_killed_is_started_again_and_said_so(watch: Callable[..., Watched]) -> None:
     watched = watch(program("one", FOREVER))
     watched.start()
@@ -132,7 +125,7 @@ def test_supervisor_stop_kills_a_program_that_ignores_sigterm(watch: Callable[..
     watched.start()
     pid = watched.supervisor.processes()["deaf"]
     watched.stop()
-    assert gone(pid)
+    assert has_ended(pid)
     assert watched.said("did not end within")
 
 
@@ -141,7 +134,7 @@ def test_supervisor_forced_stop_does_not_wait(watch: Callable[..., Watched]) -> 
     watched.start()
     pid = watched.supervisor.processes()["deaf"]
     watched.stop(forced=True)
-    assert gone(pid)
+    assert has_ended(pid)
 
 
 def test_supervisor_stop_leaves_nothing_of_a_programs_group(watch: Callable[..., Watched]) -> None:
@@ -149,7 +142,7 @@ def test_supervisor_stop_leaves_nothing_of_a_programs_group(watch: Callable[...,
     watched.start()
     grandchild = next(int(line.split()[1]) for _, line in watched.lines if line.startswith("child "))
     watched.stop()
-    watched.until(lambda: gone(grandchild))
+    watched.until(lambda: has_ended(grandchild))
 
 
 def test_supervisor_logs_are_kept_whole_over_restarts(watch: Callable[..., Watched], tmp_path: Path) -> None:
@@ -172,9 +165,9 @@ def test_supervisor_killed_with_sigkill_takes_its_programs_along(tmp_path: Path)
     with owner:
         assert owner.stdout is not None
         pid = int(owner.stdout.readline())
-        assert not gone(pid)
+        assert not has_ended(pid)
         owner.kill()
     end = time.monotonic() + 30
-    while not gone(pid):
+    while not has_ended(pid):
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -17,6 +17,7 @@ import pytest
 from cli.folder import Folder, Running
 from cli.settings import ROOT, environment
 from tests.fixtures.eventually import eventually
+from tests.fixtures.processes import has_ended
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -81,7 +82,7 @@ class Up:
 def _command_line(process: psutil.Process) -> str:
     """Empty when it has ended, also while it is asked."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if not has_ended(process):
             return " ".join(process.cmdline()) or process.name()
     return ""
 

@@ -4,11 +4,11 @@ import signal
 import subprocess
 import sys
 
-import psutil
 import pytest
 
 from jobs.job import AttemptEnd, JobState
 from tests.fixtures.eventually import eventually
+from tests.fixtures.processes import has_ended
 from tests.fixtures.worker import WorkerBench
 
 pytestmark = pytest.mark.integration
@@ -49,7 +49,7 @@ def test_engine_dies_with_a_killed_worker_and_nothing_is_written_for_its_job(own
     own_bench.wait_for_tokens(job_id)
     worker.popen.send_signal(signal.SIGKILL)
     worker.popen.wait(30)
-    eventually("the engine is gone", lambda: not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE)
+    eventually("the engine is gone", lambda: has_ended(engine))
     assert own_bench.store.get(job_id).state is JobState.IN_PROGRESS
 
 
