@@ -1,16 +1,20 @@
 """`python -m tests.chaos.overload`: ten times as many jobs as the installation can do, for minutes, then the drain.
 
-Open loop: a request goes out when its time has come, whether the earlier ones are answered or not. Prints a table, and
-ends with 1 when something was lost, refused otherwise than by 429, or unbounded.
+Open loop: a request goes out when its time has come, whether the earlier ones are answered or not. Answers are of
+different lengths: of one length, an engine's jobs begin and end together, and any count per second is a matter of where
+it starts. Every speed is counted from the instants at which the database says that jobs ended. Ends with 1 when
+something was lost, refused otherwise than by 429, unbounded, or slower once nothing is offered any more.
 """
 
 import argparse
 import asyncio
+import itertools
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from statistics import quantiles
 from typing import Any
 
@@ -24,11 +28,12 @@ MAX_QUEUED = 400
 SLACK = 80
 """How far the queue may pass its limit: the API looks at it at most once a second."""
 P99_MS = 250
-SPEED_KEPT = 0.8
+SPEED_KEPT = 0.9
 COMPANY = 48
 """Jobs at once while the capacity is measured: more than an engine's slots."""
 WARM_S = 5.0
-MEASURED_S = 20.0
+MEASURED_S = 30.0
+GOLDEN = 0.618034
 BODY: Mapping[str, Any] = {
     "model": MODEL,
     "messages": [{"role": "user", "content": "Tell a story."}],
@@ -60,7 +65,7 @@ async def offer(url: str, body: Mapping[str, Any], rate: float, duration_s: floa
         group.create_task(_watch(ledger, offered, began + duration_s))
         for k in range(int(rate * duration_s)):
             await asyncio.sleep(max(0.0, began + k / rate - time.monotonic()))
-            group.create_task(_submit(client, url, body, offered))
+            group.create_task(_submit(client, url, lengthened(body, k), offered))
     return offered
 
 
@@ -80,45 +85,56 @@ async def _watch(ledger: Ledger, offered: Offered, until: float) -> None:
         await asyncio.sleep(1)
 
 
-async def capacity(url: str, body: Mapping[str, Any]) -> float:
+async def capacity(url: str, body: Mapping[str, Any], ledger: Ledger) -> float:
     """Jobs per second of the installation when there is always enough to do and no more: of at least two full
     engines' jobs, however long they take."""
-    began = time.monotonic()
-    ends: list[float] = []
-
-    def enough() -> bool:
-        return time.monotonic() > began + WARM_S + MEASURED_S and len(ends) >= 2 * COMPANY
+    began, order, done = now(ledger), itertools.count(), 0
+    first = began + timedelta(seconds=WARM_S)
 
     async def one_after_another(client: httpx2.AsyncClient) -> None:
-        while not enough():
-            answer = await client.post(f"{url}/v1/chat/completions", json=body)
+        nonlocal done
+        while now(ledger) < first + timedelta(seconds=MEASURED_S) or done < 2 * COMPANY:
+            answer = await client.post(f"{url}/v1/chat/completions", json=lengthened(body, next(order)))
             assert answer.status_code == 200, answer.text
-            if (end := time.monotonic() - began) > WARM_S and not enough():
-                ends.append(end)
+            done += 1
 
     async with httpx2.AsyncClient(timeout=300) as client, asyncio.TaskGroup() as group:
         for _ in range(COMPANY):
             group.create_task(one_after_another(client))
-    return len(ends) / (max(ends) - WARM_S)
+    # From here on fewer and fewer run.
+    (row,) = ledger.ask("SELECT max(queued_at) AS last FROM jobs")
+    return speed(ledger, first, row["last"])
 
 
-def drain(ledger: Ledger, within_s: float) -> float:
-    """Jobs per second while as many wait as can run; then until nothing does."""
-    began, before = time.monotonic(), _done(ledger)
-    speed, end = 0.0, began + within_s
+def lengthened(body: Mapping[str, Any], k: int) -> Mapping[str, Any]:
+    """With half to one and a half times as many tokens, evenly spread over any stretch of requests."""
+    return {**body, "max_tokens": round(body["max_tokens"] * (0.5 + k * GOLDEN % 1))}
+
+
+def drain(ledger: Ledger, within_s: float) -> None:
+    """Until no job is left, or the time is over."""
+    end = time.monotonic() + within_s
     while time.monotonic() < end and ledger.ask("SELECT 1 FROM jobs WHERE done_at IS NULL LIMIT 1"):
-        if _waiting(ledger):
-            speed = (_done(ledger) - before) / (time.monotonic() - began)
         time.sleep(1)
-    return speed
 
 
-def _done(ledger: Ledger) -> int:
-    return int(ledger.ask("SELECT count(*) AS n FROM jobs WHERE done_at IS NOT NULL")[0]["n"])
+def now(ledger: Ledger) -> datetime:
+    """By the clock that the jobs' instants are of."""
+    moment: datetime = ledger.ask("SELECT now() AS moment")[0]["moment"]
+    return moment
 
 
-def _waiting(ledger: Ledger) -> int:
-    return int(ledger.ask("SELECT count(*) AS n FROM jobs WHERE state = 'queued'")[0]["n"])
+def last_claim(ledger: Ledger) -> datetime:
+    """Until then a job waited for every place that became free."""
+    moment: datetime = ledger.ask("SELECT max(claimed_at) AS moment FROM jobs")[0]["moment"]
+    return moment
+
+
+def speed(ledger: Ledger, since: datetime, until: datetime) -> float:
+    """Jobs per second that ended in this time."""
+    question = "SELECT count(*) AS n FROM jobs WHERE done_at >= %s AND done_at < %s"
+    (row,) = ledger.ask(question, since, until)
+    return float(row["n"] / (until - since).total_seconds())
 
 
 def lost(ledger: Ledger, accepted: list[str]) -> Mapping[str, int]:
@@ -128,7 +144,7 @@ def lost(ledger: Ledger, accepted: list[str]) -> Mapping[str, int]:
     return {state: count for state, count in found.items() if state not in ("incomplete", "completed")}
 
 
-def findings(offered: Offered, able: float, speed: float, missing: Mapping[str, int]) -> list[str]:
+def findings(offered: Offered, able: float, drained: float, missing: Mapping[str, int]) -> list[str]:
     found = [f"{count} accepted jobs are {state}" for state, count in missing.items()]
     others = {status: count for status, count in offered.statuses.items() if status not in (201, 429)}
     if others:
@@ -137,25 +153,30 @@ def findings(offered: Offered, able: float, speed: float, missing: Mapping[str, 
         found.append(f"{offered.longest_queue} jobs waited where {MAX_QUEUED} may")
     if (p99 := offered.percentile_ms(99)) > P99_MS:
         found.append(f"99 of 100 answers took up to {p99:.0f} ms, more than {P99_MS} ms")
-    if speed < SPEED_KEPT * able:
-        found.append(f"the backlog drained at {speed:.1f} jobs/s where {able:.1f} are possible")
+    if drained < SPEED_KEPT * able:
+        found.append(f"the backlog drained at {drained:.1f} jobs/s where {able:.1f} are possible")
     return found
 
 
 async def run(it: Cluster, asked: argparse.Namespace, report: Report) -> None:
     ledger, url = Ledger(it.settings.database_url), it.urls[0]
-    body = BODY | {"max_tokens": asked.tokens}
-    able = await capacity(url, body)
+    body = {**BODY, "max_tokens": asked.tokens}
+    able = await capacity(url, body, ledger)
     print(f"capacity: {able:.1f} jobs/s of {asked.tokens} tokens", flush=True)
+    began = now(ledger)
     offered = await offer(url, body, asked.times * able, asked.seconds, ledger)
-    speed = await asyncio.to_thread(drain, ledger, 60 + 3 * MAX_QUEUED / able)
+    ended = now(ledger)
+    await asyncio.to_thread(drain, ledger, 60 + 3 * MAX_QUEUED / able)
+    loaded = speed(ledger, began + timedelta(seconds=WARM_S), ended)
+    drained = speed(ledger, ended, last_claim(ledger))
     missing = lost(ledger, offered.accepted)
     p50, p99 = offered.percentile_ms(50), offered.percentile_ms(99)
     print(f"offered {asked.times:g} times that for {asked.seconds:.0f} s: {dict(offered.statuses)}")
     print(f"answered in p50 {p50:.0f} ms, p99 {p99:.0f} ms")
-    print(f"longest queue {offered.longest_queue} (limit {MAX_QUEUED}); drained at {speed:.1f} jobs/s")
+    print(f"longest queue {offered.longest_queue} (limit {MAX_QUEUED})")
+    print(f"done meanwhile: {loaded:.1f} jobs/s; of the backlog then: {drained:.1f} jobs/s")
     print(f"accepted {len(offered.accepted)}, lost: {dict(missing) or 'none'}", flush=True)
-    report.findings += findings(offered, able, speed, missing)
+    report.findings += findings(offered, able, drained, missing)
     report.values |= {
         "capacity_per_s": able,
         "tokens": asked.tokens,
@@ -166,7 +187,8 @@ async def run(it: Cluster, asked: argparse.Namespace, report: Report) -> None:
         "p99_ms": p99,
         "longest_queue": offered.longest_queue,
         "max_queued": MAX_QUEUED,
-        "drained_per_s": speed,
+        "overloaded_per_s": loaded,
+        "drained_per_s": drained,
         "lost": sum(missing.values()),
     }
 

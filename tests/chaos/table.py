@@ -70,16 +70,17 @@ def _missing(reports: Reports) -> list[str]:
 
 def overload(reports: Reports) -> list[str]:
     lines = [
-        "| capacity, jobs/s | offered | accepted | 429 | p50, ms | p99, ms | longest queue (limit) | drained at, jobs/s"
-        " | lost | findings |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| capacity, jobs/s | offered | accepted | 429 | p50, ms | p99, ms | longest queue (limit) | meanwhile, jobs/s"
+        " | drained at, jobs/s | lost | findings |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in reports:
         offered = f"{r['times']:g} × for {r['seconds']:.0f} s"
         lines.append(
             f"| {r['capacity_per_s']:.1f} | {offered} | {r['statuses'].get('201', 0)} | {r['statuses'].get('429', 0)} "
             f"| {r['p50_ms']:.0f} | {r['p99_ms']:.0f} | {r['longest_queue']} ({r['max_queued']}) "
-            f"| {r['drained_per_s']:.1f} | {r['lost'] or 'none'} | {len(r['findings']) or 'none'} |"
+            f"| {r['overloaded_per_s']:.1f} | {r['drained_per_s']:.1f} | {r['lost'] or 'none'} "
+            f"| {len(r['findings']) or 'none'} |"
         )
     return lines
 
