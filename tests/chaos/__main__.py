@@ -38,7 +38,7 @@ def main() -> int:
         if over_fake:
             _serve_by_fake(folder / "engines")
         result = run(plan, folder, lambda line: print(line, flush=True))
-        report.findings += result.findings
+        report.findings += [*result.findings, *result.late()]
         report.values |= {name: value for name, value in asdict(result).items() if name != "findings"}
         report.values |= {"clients": plan.clients, "lease_s": plan.lease_s}
     return 1 if report.findings else 0

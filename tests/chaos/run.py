@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 import httpx2
@@ -71,6 +72,16 @@ class Result:
     """Jobs that went on in another attempt from the tokens that were published."""
     operations: int = 0
     retries: int = 0
+
+    def late(self) -> list[str]:
+        """The recoveries that took longer than is promised. Apart from the findings: how long something takes is also
+        a matter of what else the machine does."""
+        return [
+            f"{fault}: recovered in {took_s:.1f} s, later than {self.bars[fault]:.1f} s"
+            for fault, all_s in self.recoveries.items()
+            for took_s in all_s
+            if took_s > self.bars.get(fault, inf)
+        ]
 
 
 def run(plan: Plan, folder: Path, say: Say) -> Result:

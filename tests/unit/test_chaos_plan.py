@@ -15,6 +15,7 @@ from tests.chaos.load import WEIGHTS, turns
 from tests.chaos.mutants import MUTANTS, Mutant, mutated
 from tests.chaos.operations import OPERATIONS
 from tests.chaos.requests import all_requests
+from tests.chaos.run import Result
 from tests.chaos.table import put_in, tables
 from tests.chaos.timeline import EXPLAINED
 
@@ -106,3 +107,9 @@ def test_a_page_without_a_place_is_refused(tmp_path: Path) -> None:
     page.write_text("nothing")
     with pytest.raises(ValueError, match="no marks <!-- chaos -->"):
         put_in(page, {"chaos": "table"})
+
+
+def test_recovery_later_than_promised_is_told_and_one_without_a_promise_is_not() -> None:
+    recoveries = {"worker killed": [9.0, 15.5, 15.0], "poisonous job": [60.0], "engine killed": [4.0]}
+    result = Result(recoveries=recoveries, bars={"worker killed": 15.0, "engine killed": 5.5})
+    assert result.late() == ["worker killed: recovered in 15.5 s, later than 15.0 s"]
