@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from jobs.errors import JobNotFound, JobPurged, StreamUnavailable
-from jobs.events import Event, log_of, tokens_of
+from jobs.events import Event, log_of
 from jobs.job import Job, JobState
+from jobs.log_end import end_log
 from jobs.ports import Control, EventLog, JobStore
 from jobs.store.ending import TOO_MANY_ATTEMPTS
 
@@ -43,10 +44,7 @@ class Settling:
             or datetime.now(UTC) - done > self._stream_ttl
         ):
             return job
-        published = tokens_of(self._events.end(job.id, log_of(job)))
-        if job.state in (JobState.CANCELLED, JobState.FAILED) and len(published) > len(job.tokens):
-            return self._store.extend_tokens(job.id, published)
-        return job
+        return end_log(self._store, self._events, job)
 
     def ended(self, job_id: str) -> Job:
         """The row of a job whose log has ended, with all that was published. Raises JobNotFound, StoreUnavailable."""

@@ -3,14 +3,15 @@
 In steps of a bounded size, for a bounded time at once, going on where it was: leases and bells never wait for it.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from jobs.errors import BlobsUnavailable, StreamUnavailable
+from jobs.errors import BlobsUnavailable, JobNotFound, StreamUnavailable
+from jobs.log_end import end_log
 from jobs.ports import Blobs, EventLog, JobStore
-from worker.log_end import end_log
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,9 @@ class JobCleaning:
                 self.event_log.erase([job_id for job_id in job_ids if job_id not in there])
                 for job in there.values():
                     if job.state.terminal and job.purged_at is None:
-                        end_log(self.store, self.event_log, job)
+                        # Its owner may have deleted it since.
+                        with contextlib.suppress(JobNotFound):
+                            end_log(self.store, self.event_log, job)
                 yield
         except StreamUnavailable as exc:
             log.warning("logs stay open: %s", exc, extra={"action": "end_logs"})

@@ -3,12 +3,13 @@
 One pass at a time, by whoever leads; two passes at once would do no harm. Must work when the queue does not.
 """
 
+import contextlib
 import logging
 
-from jobs.errors import StreamUnavailable
+from jobs.errors import JobNotFound, StreamUnavailable
 from jobs.job import Job
+from jobs.log_end import end_log
 from jobs.ports import Control, EventLog, JobStore, Queue
-from worker.log_end import end_log
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,10 @@ class Sweeper:
                     return
 
     def _end_log(self, job: Job) -> None:
+        # Its owner may have deleted it since.
         try:
-            end_log(self._store, self._event_log, job)
+            with contextlib.suppress(JobNotFound):
+                end_log(self._store, self._event_log, job)
         except StreamUnavailable as exc:
             # A reader that finds the row terminal ends the log itself, and so does the cleaner.
             log.warning("log not ended: %s", exc, extra={"action": "end_log", "job_id": job.id})

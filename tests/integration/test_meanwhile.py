@@ -15,7 +15,9 @@ from jobs.ports import Append
 from jobs.queue import CeleryQueue
 from jobs.settings import ServiceSettings
 from jobs.store import PostgresJobStore
+from tests.fakes.blobs import FakeBlobs
 from tests.fixtures.jobs import new_job
+from worker.cleaning import JobCleaning
 from worker.sweeper import Sweeper
 
 pytestmark = pytest.mark.integration
@@ -97,6 +99,14 @@ def test_sweep_goes_on_without_it(
     sweeper.sweep()
     assert store.get_many([job.id]) == {}
     queue.close()
+
+
+def test_cleaning_ends_the_other_logs_without_it(store: PostgresJobStore, log: OwnerDeletes) -> None:
+    cancelled = [store.cancel(running(store, log).id).id for _ in range(2)]
+    cleaning = JobCleaning(store, log, FakeBlobs(), retention_s=60, unstored_s=60, blob_age_s=60)
+    list(cleaning.end_logs())
+    assert store.get_many(cancelled) == {}
+    assert [job_id for piece in log.unended() for job_id in piece] == []
 
 
 def test_requeued_job_can_be_opened_though_a_reader_closed_its_log_again(
