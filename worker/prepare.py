@@ -3,10 +3,10 @@
 Stops early when the job's ending is decided meanwhile. Knows no store and no engine process.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -15,20 +15,19 @@ from jobs.request import ChatRequest, ImagePart, VideoPart
 from jobs.tiling import tile_count
 from worker.engine import generation
 from worker.engine.config import TilingConfig
-from worker.errors import MediaUnavailable, Stopped
+from worker.errors import MediaUnavailable
 from worker.grammar_of import grammar_of
 from worker.media.decoders import Decoding
 from worker.media.errors import MediaCode, MediaRefused, VideoCode
+from worker.media.fetch import host_of
 from worker.media.image import ImageLimits
 from worker.media.segments import Segments
 from worker.media.sources import Sources
+from worker.media.threads import MediaThreads
 from worker.media.video_limits import VideoLimits
 from worker.media.work import Cut, Frames, ImageWork, Pieces, Size, VideoWork, Work
 from worker.prompt import MediaPart, Prompt, PromptBuilder, media_of
 from worker.tiles import at_detail
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +72,8 @@ class Opened:
     size: Size | Frames
 
 
-_SHARES = 4
-
-
 class Preparer:
-    """Thread-safe. `threads` images and videos are worked on at a time, of all jobs together, and a quarter as many of
-    one job: what is slow in it does not hold up the others."""
+    """Thread-safe, for so many `jobs` at once: what is slow in one does not hold up the others."""
 
     def __init__(
         self,
@@ -88,7 +83,7 @@ class Preparer:
         prompts: PromptBuilder,
         geometry: Geometry,
         limits: RequestLimits,
-        threads: int,
+        jobs: int,
     ) -> None:
         self._images = images
         self._videos = videos
@@ -96,16 +91,15 @@ class Preparer:
         self._prompts = prompts
         self._geometry = geometry
         self._limits = limits
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="media")
-        self._share = max(1, threads // _SHARES)
+        self._threads = MediaThreads(jobs)
 
     def prepare(self, request: ChatRequest, ending: "Future[Any]") -> Prepared:
         """Raises RequestRefused, MediaUnavailable; Stopped as soon as `ending` is set."""
         parts = media_of(request.messages)
         self._check_count(parts)
-        opened = self._all(self._open, parts, ending)
+        opened = self._threads.each(self._open, parts, ending, lambda part: host_of(part.source))
         self._check_tiles(parts, opened)
-        cuts = self._all(self._cut, list(zip(parts, opened, strict=True)), ending)
+        cuts = self._threads.each(self._cut, list(zip(parts, opened, strict=True)), ending)
         images = [image for pieces in cuts for image in pieces]
         frames = [len(pieces) for part, pieces in zip(parts, cuts, strict=True) if isinstance(part, VideoPart)]
         prompt = self._prompts.build(request.messages, [image.tiles for image in images], frames, request.tools)
@@ -117,7 +111,7 @@ class Preparer:
         prompt that is too long."""
         parts = media_of(request.messages)
         self._check_count(parts)
-        opened = self._all(self._open, parts, ending)
+        opened = self._threads.each(self._open, parts, ending, lambda part: host_of(part.source))
         self._check_tiles(parts, opened)
         counts = [self._tiles(part, media) for part, media in zip(parts, opened, strict=True)]
         frames = [count for part, count in zip(parts, counts, strict=True) if isinstance(part, VideoPart)]
@@ -136,25 +130,8 @@ class Preparer:
         return Counted(tokens, 0, context, max(0, context - tokens))
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
         self._decoders.close()
-
-    def _all(self, work: Callable[[A], B], items: Sequence[A], ending: "Future[Any]") -> list[B]:
-        """`work` on every item; the first error in order of items is raised, and begins no more of them."""
-        futures: list[Future[B]] = []
-        while not ending.done():
-            running = {future for future in futures if not future.done()}
-            broken = any(future.done() and future.exception() for future in futures)
-            rest = [] if broken else items[len(futures) : len(futures) + self._share - len(running)]
-            futures += [self._pool.submit(work, item) for item in rest]
-            if rest:
-                continue
-            if not running:
-                return [future.result() for future in futures]
-            wait({*running, ending}, return_when=FIRST_COMPLETED)
-        for future in futures:
-            future.cancel()
-        raise Stopped
 
     def _open(self, part: MediaPart) -> Opened:
         work: Work

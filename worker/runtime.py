@@ -37,7 +37,7 @@ from worker.publisher import Publisher
 from worker.run_job import Identity, JobRunner
 from worker.settings import EngineCommand, ModelSettings, WorkerSettings
 from worker.tiles import at_detail
-from worker.token_counter import TokenCounter
+from worker.token_counter import COUNTERS, TokenCounter
 from worker.tokenizer import ChatTokenizer
 
 log = logging.getLogger(__name__)
@@ -231,5 +231,5 @@ def _preparer(
         prompts,
         Geometry(checkpoint.tiling, checkpoint.vision.image_size, model.max_tiles),
         limits,
-        threads=model.job_threads,
+        jobs=model.job_threads + COUNTERS,
     )

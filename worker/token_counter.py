@@ -13,7 +13,7 @@ from worker.prepare import Preparer
 log = logging.getLogger(__name__)
 
 _PAUSE_S = 1.0
-_THREADS = 2
+COUNTERS = 2
 """So that one question that waits for a slow media host does not hold up all others."""
 
 
@@ -24,7 +24,7 @@ class TokenCounter:
         self._preparer = preparer
         self._closing = threading.Event()
         self._stopped: Future[Any] = Future()
-        self._threads = [threading.Thread(target=self._run, name="counter", daemon=True) for _ in range(_THREADS)]
+        self._threads = [threading.Thread(target=self._run, name="counter", daemon=True) for _ in range(COUNTERS)]
 
     def start(self) -> None:
         for thread in self._threads:

@@ -33,6 +33,15 @@ class FetchLimits:
     total_s: float
 
 
+def host_of(url: str) -> str | None:
+    """Which host a URL asks first, however its name is written; None where it is no URL of a host, or none at all."""
+    try:
+        target = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        return None
+    return target.host.rstrip(".") or None if target.scheme in _PORTS else None
+
+
 class Fetcher:
     """Thread-safe. Each fetch has connections of its own."""
 
