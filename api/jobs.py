@@ -66,7 +66,7 @@ async def list_jobs(
     dead: bool = False,
 ) -> JobList:
     """A page behind the job `after`. `metadata[key]=value` narrows it to jobs that carry this pair, `dead=true` to
-    those that were given up because they lost too many workers."""
+    dead letters: those that lost too many workers, or that a worker could not read."""
     backend = backend_of(request)
     known_only(request, "after", "limit", "order", "status", "model", "dead", metadata=True)
     # One more than asked for tells whether there are more.
@@ -132,7 +132,8 @@ def _cancel(backend: Backend, job_id: str, tenant: str) -> JobObject:
 
 @router.post("/{job_id}/requeue", summary="Give a dead letter back")
 async def requeue_job(job_id: JobId, request: Request, tenant: Tenant) -> JobObject:
-    """Queues a job again that failed as `too_many_attempts`; it goes on after the tokens that it has."""
+    """Queues a job again that failed as `too_many_attempts` or `job_unreadable`. It goes on after the tokens that it
+    has."""
     backend = backend_of(request)
     return await backend.threads.call(_requeue, backend, job_id, tenant)
 

@@ -5,12 +5,11 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from jobs.errors import JobNotFound, JobPurged, StreamUnavailable
+from jobs.errors import JobNotFound, JobPurged, JobUnreadable, StreamUnavailable
 from jobs.events import Event, log_of
 from jobs.job import Job, JobState
 from jobs.log_end import end_log
 from jobs.ports import Control, EventLog, JobStore
-from jobs.store.ending import TOO_MANY_ATTEMPTS
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class Settling:
         """Gives a dead letter back. Its closed log goes first, so that the next attempt can open a new one. Raises
         JobNotFound, IllegalTransition, StoreUnavailable, StreamUnavailable."""
         job = self._store.get(job_id, tenant)
-        if job.error is not None and job.error.code == TOO_MANY_ATTEMPTS:
+        if job.error is not None and job.error.is_dead_letter:
             self._events.drop(job_id)
         queued = self._store.requeue(job_id, tenant)
         # A reader that still knew it as failed may have closed it again. What an attempt has begun meanwhile, it sends
@@ -122,4 +121,11 @@ def kept(job: Job) -> Job:
     """The job, for who wants its content. Raises JobPurged."""
     if job.purged_at is not None:
         raise JobPurged(job.id)
+    return job
+
+
+def understood(job: Job) -> Job:
+    """The job, for who goes on from what it was asked. Raises JobUnreadable."""
+    if job.unreadable is not None:
+        raise JobUnreadable(job.id, job.unreadable)
     return job

@@ -14,6 +14,7 @@ from api.errors import ApiError
 from api.openapi import json_body
 from api.query import JOB_ID, known_only, metadata_filter
 from api.schema import MetadataKey, MetadataValue, validate
+from api.settling import understood
 from api.wire import Wire
 from jobs.errors import JobNotFound
 from jobs.job import Job, JobKind, JobState
@@ -97,7 +98,7 @@ async def list_chat_completion_messages(
     """What it was asked, not its answer. A picture that came as bytes is shown by its digest, as `blob:<sha256>`."""
     backend = backend_of(request)
     known_only(request, "after", "limit", "order")
-    job = await backend.threads.call(_stored, backend, completion_id, tenant)
+    job = understood(await backend.threads.call(_stored, backend, completion_id, tenant))
     messages = [_message(job, place, message) for place, message in enumerate(job.request.messages)]
     if order == "desc":
         messages.reverse()

@@ -35,7 +35,7 @@ def jobs(
         typer.Argument(metavar="[ID | show ID | cancel ID | requeue ID]", help="Nothing: list the newest."),
     ] = None,
     dead: Annotated[
-        bool, typer.Option("--dead", help="Only those that killed too many workers; with requeue: all of them.")
+        bool, typer.Option("--dead", help="Only those that wait to be given back; with requeue: all of them.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Give all of them back without asking.")] = False,
     status: Annotated[str, typer.Option(help="Only those of this status.")] = "",

@@ -6,6 +6,7 @@ VlmqError
 ├── StaleAttempt         a write by an attempt that is no longer current
 ├── IllegalTransition    the transition table has no such arrow
 ├── JobPurged            what the job was asked and answered is not kept any more
+├── JobUnreadable        this version does not understand what the job was asked
 ├── JobNotFinished       asked for something that only a terminal job allows
 ├── LogGap               an append that does not continue the event log
 ├── BlobNotFound         no bytes under this digest
@@ -78,6 +79,14 @@ class JobPurged(VlmqError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"what job {job_id!r} was asked and what it answered are not kept any more")
+        self.job_id = job_id
+
+
+class JobUnreadable(VlmqError):
+    """The job's row was written by a newer version, or damaged; `fault` says what of it."""
+
+    def __init__(self, job_id: str, fault: str) -> None:
+        super().__init__(f"this version of the server cannot read what job {job_id!r} was asked ({fault})")
         self.job_id = job_id
 
 

@@ -100,6 +100,13 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
 
+TOO_MANY_ATTEMPTS = "too_many_attempts"
+JOB_UNREADABLE = "job_unreadable"
+
+DEAD_LETTERS = (TOO_MANY_ATTEMPTS, JOB_UNREADABLE)
+"""Codes of failed jobs that are kept as they are for another try, once what stood in their way is mended."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobError:
     """`code` is OpenAI's where OpenAI has one (`invalid_image`, `context_length_exceeded`, …)."""
@@ -107,6 +114,10 @@ class JobError:
     code: str
     message: str
     param: str | None = None
+
+    @property
+    def is_dead_letter(self) -> bool:
+        return self.code in DEAD_LETTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +134,8 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One claim by one worker. `tokens` is how many the job had when the attempt ended."""
+    """One claim by one worker. `tokens` is how many the job had when the attempt ended. One that ended for a reason
+    which this version does not know has no `end`."""
 
     number: int
     worker: str
@@ -193,7 +205,9 @@ class Job:
     `losses` counts the attempts that died (drains do not count); `worker` is set while in progress. `tokens` are those
     of all choices, which take turns. `finish_reasons` has one per choice once the job is completed or incomplete;
     `finish_reason` is `length` when any of them is. `purged_at`: since when its content is gone (request,
-    tokens, metadata, door); what is left is for accounting."""
+    tokens, metadata, door); what is left is for accounting. `unreadable`: which columns this version cannot read and
+    why, because a newer one wrote them or somebody damaged them; in their places stands nothing. Such a job is shown
+    and ended as any other, but never run."""
 
     id: str
     tenant: str
@@ -217,6 +231,7 @@ class Job:
     origin: Origin = ANYWHERE
     cost: int = 1
     purged_at: datetime | None = None
+    unreadable: str | None = None
 
     @property
     def text(self) -> str:

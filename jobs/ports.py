@@ -53,8 +53,8 @@ class WorkerStatus:
 @dataclass(frozen=True, slots=True)
 class JobFilter:
     """`after` is a job id: the page starts behind it, in the listing's order (newest first unless `ascending`).
-    None: whatever kind, stored or not. `answered`: only jobs that are completed or incomplete; `dead`: only those that
-    failed as `too_many_attempts`."""
+    None: whatever kind, stored or not. `answered`: only jobs that are completed or incomplete; `dead`: only dead
+    letters, those that failed with one of DEAD_LETTERS."""
 
     state: JobState | None = None
     model: str | None = None
@@ -83,7 +83,8 @@ class Depth:
 
 
 class JobStore(Protocol):
-    """Where jobs live. Every method is one transaction. Raises StoreUnavailable when the database does not answer
+    """Where jobs live. Every method is one transaction. A row that this version cannot read comes as a job that is
+    `unreadable`, so that it is in nobody's way. Raises StoreUnavailable when the database does not answer
     (after retries with back-off for the worker's writes). Writes of an attempt apply only while it is current:
     otherwise they raise StaleAttempt and change nothing."""
 
@@ -186,8 +187,8 @@ class JobStore(Protocol):
         ...
 
     def requeue(self, job_id: str, tenant: str | None = None) -> Job:
-        """Gives a dead letter (`failed`, `too_many_attempts`) back with its losses forgotten. Its event log has ended:
-        the caller drops it (`EventLog.drop`), or no attempt can open it. Raises JobNotFound, JobPurged,
+        """Gives a dead letter (`failed` with one of DEAD_LETTERS) back with its losses forgotten. Its event log has
+        ended: the caller drops it (`EventLog.drop`), or no attempt can open it. Raises JobNotFound, JobPurged,
         IllegalTransition."""
         ...
 

@@ -1,6 +1,8 @@
 """What a job asks for: messages, sampling, limits. Media stands as references, never as bytes.
 
-The API builds a ChatRequest from a validated body, the store keeps it as JSON, the worker reads it.
+The API builds a ChatRequest from a validated body, the store keeps it as JSON, the worker reads it: perhaps an older or
+a newer version of this file. What is not known there is refused, never ignored; so what a request leaves at its default
+is not written, and a new key troubles only the older workers of who uses it. A default never changes its meaning.
 """
 
 from collections.abc import Iterable
@@ -19,18 +21,18 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
-class TextPart(msgspec.Struct, frozen=True, tag="text"):
+class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="text"):
     text: str
 
 
-class ImagePart(msgspec.Struct, frozen=True, tag="image"):
+class ImagePart(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag="image"):
     """`source` is `blob:<sha256 hex>` (bytes in the blob store) or an http(s):// or file:// URL."""
 
     source: str
     detail: Literal["auto", "low", "high"] = "auto"
 
 
-class VideoPart(msgspec.Struct, frozen=True, tag="video"):
+class VideoPart(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag="video"):
     """`source` as an image's. The model sees `num_segments` frames (None: the worker's default) from between `start`
     and `end`, in seconds of the video (None: its own bounds)."""
 
@@ -43,7 +45,7 @@ class VideoPart(msgspec.Struct, frozen=True, tag="video"):
 Part = TextPart | ImagePart | VideoPart
 
 
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """`calls` are what an assistant's message called, after its text; `call_id` names the call that a tool's message
     answers."""
 
@@ -53,7 +55,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     call_id: str | None = None
 
 
-class Sampling(msgspec.Struct, frozen=True):
+class Sampling(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Temperature 0 is greedy; `top_k` 0 and `min_p` 0 are off. The API always fixes a seed, so that another
     attempt draws the same tokens. Keys of `logit_bias` are token ids."""
 
@@ -68,13 +70,13 @@ class Sampling(msgspec.Struct, frozen=True):
     logit_bias: dict[int, float] = msgspec.field(default_factory=dict)
 
 
-class JsonFormat(msgspec.Struct, frozen=True):
+class JsonFormat(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The answer must be JSON: an object, or what `schema`, the text of a JSON schema, describes."""
 
     schema: str | None = None
 
 
-class ChatRequest(msgspec.Struct, frozen=True):
+class ChatRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """`max_tokens` None: as many as the context leaves. `logprobs` None: off; n: the n likeliest beside the
     chosen token's own. Neither the model's end tokens nor stop strings end the answer before `min_tokens`;
     `ignore_eos`: the model's end tokens never do. `json_format` None: text. `n`: how many choices. `tools` None: the
@@ -107,6 +109,10 @@ class ChatRequest(msgspec.Struct, frozen=True):
     def blobs(self) -> frozenset[str]:
         """Digests of the blobs that the request refers to."""
         return blobs_of(self.messages)
+
+
+NOTHING = ChatRequest(messages=(), sampling=Sampling(seed=0))
+"""Stands in the place of a request that is not kept, or that cannot be read."""
 
 
 def blobs_of(messages: Iterable[Message]) -> frozenset[str]:

@@ -52,7 +52,7 @@ _MARKS = {
 }
 
 
-class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
+class Tool(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A function. `parameters` is the text of a JSON schema of an object; None: the client gave none. `strict`: a call
     of it always keeps the schema."""
 
@@ -70,7 +70,7 @@ class ToolMode(StrEnum):
     REQUIRED = "required"
 
 
-class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
+class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A request's tools. `only`: the names of those that may be called; empty: all. `parallel`: several calls in one
     answer are allowed."""
 
@@ -103,7 +103,7 @@ class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.format.marks.tokens if self.callable else ()
 
 
-class ToolCall(msgspec.Struct, frozen=True):
+class ToolCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a model called in an earlier turn. `arguments` is the text of a JSON object."""
 
     id: str

@@ -22,7 +22,7 @@ from worker.company import Company
 from worker.detokenizer import Detokenizers
 from worker.engine.generation import Generation
 from worker.engine_process import Sink
-from worker.errors import MediaUnavailable, RequestRefused, Stopped
+from worker.errors import MediaUnavailable, RequestRefused, RowUnreadable, Stopped
 from worker.generation_of import generation_of, stop_ids_of
 from worker.live_job import ChoiceSink, Ending, EndKind, LiveJob, LiveJobs
 from worker.places import Places
@@ -186,6 +186,8 @@ class JobRunner:
         stale = Ending(EndKind.NOT_OURS)
         events = self._publisher.open(job.id, job.attempt, log_of(job), lambda: live.end(stale))
         live.resume(tokens_of(events))
+        if job.unreadable is not None:
+            raise RowUnreadable(job.id, job.unreadable)
         prepared = self._preparer.prepare(job.request, live.ending)
         answer = self._answer(job.request, prepared)
         answer.replay(live.tokens)

@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from api.settling import understood
+from jobs.errors import JobUnreadable
 from jobs.job import Job
 
 
@@ -31,4 +33,16 @@ class Door(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def door_of(job: Job) -> Door:
-    return msgspec.convert(job.origin.door, Door)
+    """To be shown: what this version does not understand, as if nothing had been said."""
+    try:
+        return msgspec.convert(job.origin.door, Door)
+    except msgspec.ValidationError:
+        return Door()
+
+
+def door_understood(job: Job) -> Door:
+    """For who goes on from it. Raises JobUnreadable."""
+    try:
+        return msgspec.convert(understood(job).origin.door, Door)
+    except msgspec.ValidationError as exc:
+        raise JobUnreadable(job.id, f"door: {exc}") from exc

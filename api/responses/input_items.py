@@ -5,16 +5,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from api.errors import ApiError
-from api.responses.door import door_of
+from api.responses.door import door_understood
 from api.responses.output import item_id
+from jobs.errors import JobUnreadable
 from jobs.job import Job
 
 PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco"}
 
 
 def input_items(job: Job) -> list[dict[str, Any]]:
-    """As they came, with ids, oldest first. Pictures of data: URLs are references still."""
-    items = door_of(job).input
+    """As they came, with ids, oldest first. Pictures of data: URLs are references still. Raises JobUnreadable."""
+    items = door_understood(job).input
+    if strange := {item.get("type") for item in items} - PREFIXES.keys():
+        raise JobUnreadable(job.id, f"door: input items of the types {sorted(map(repr, strange))}")
     return [
         {"id": item_id(job.id, PREFIXES[item["type"]], f"in{place}"), "status": "completed", **item}
         for place, item in enumerate(items)

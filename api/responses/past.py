@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from api.errors import ApiError
-from api.responses.door import door_of
+from api.responses.door import door_understood
 from api.tool_parser import said
 from jobs.errors import JobNotFound
 from jobs.job import Job, JobKind, JobState
@@ -21,16 +21,17 @@ PARAM = "previous_response_id"
 
 
 def past_of(store: JobStore, previous_id: str | None, tenant: str) -> tuple[Message, ...]:
-    """Raises ApiError for a response that is unknown, another's, not stored, not at its end or failed."""
+    """Raises ApiError for a response that is unknown, another's, not stored, not at its end or failed, and
+    JobUnreadable."""
     if previous_id is None:
         return ()
     return messages_after(_previous(store, previous_id, tenant))
 
 
 def messages_after(job: Job) -> tuple[Message, ...]:
-    """What a response leaves for the next turn."""
+    """What a response leaves for the next turn. Raises JobUnreadable."""
     asked = job.request.messages
-    own = asked[1:] if door_of(job).instructions is not None else asked
+    own = asked[1:] if door_understood(job).instructions is not None else asked
     answer = said(job)
     parts = (TextPart(answer.text),) if answer.text else ()
     # A call that the answer's end has cut was never made.

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import msgspec
 from sqlalchemy import Connection, literal, update
 from sqlalchemy.dialects.postgresql import JSONB
 
 from jobs.errors import IllegalTransition, JobPurged
-from jobs.job import AttemptEnd, Job, JobError, JobState, Token
-from jobs.store.ending import TOO_MANY_ATTEMPTS, end_job, locked_job
+from jobs.job import AttemptEnd, Job, JobState, Token
+from jobs.store.ending import end_job, locked_job
 from jobs.store.intake import get_job
 from jobs.store.rows import add_tokens, encode
 from jobs.store.shares import enter
@@ -40,9 +39,9 @@ def extend_tokens(connection: Connection, job_id: str, tokens: Sequence[Token]) 
 
 def requeue(connection: Connection, job_id: str, tenant: str | None) -> Job:
     row = locked_job(connection, job_id, tenant)
-    error = msgspec.json.decode(row.error, type=JobError) if row.error else None
-    # The table allows failed → queued for this one reason only.
-    if row.state != JobState.FAILED or error is None or error.code != TOO_MANY_ATTEMPTS:
+    error = get_job(connection, job_id).error
+    # The table allows failed → queued for dead letters only.
+    if row.state != JobState.FAILED or error is None or not error.is_dead_letter:
         raise IllegalTransition(row.state, JobState.QUEUED)
     if row.purged_at is not None:
         raise JobPurged(job_id)

@@ -8,17 +8,15 @@ from sqlalchemy import Connection, Row, Select, select, text
 
 from jobs import transitions
 from jobs.errors import JobNotFound, StaleAttempt
-from jobs.job import AttemptEnd, FinishReason, Job, JobError, JobState, Stamps, Token, Usage
+from jobs.job import TOO_MANY_ATTEMPTS, AttemptEnd, FinishReason, Job, JobError, JobState, Stamps, Token, Usage
 from jobs.limits import CORRECTING
 from jobs.store.rows import add_tokens, encode, job_of, whole_jobs
 from jobs.store.shares import charging, correction, entering
 from jobs.tables import jobs
 from jobs.webhooks.outbox import TELL_JOB, new_events
 
-TOO_MANY_ATTEMPTS = "too_many_attempts"
-
 _LOCKABLE = """
-    SELECT id, model, priority, tenant, cost, state, attempt, losses, max_attempts, worker, token_count, error,
+    SELECT id, model, priority, tenant, cost, state, attempt, losses, max_attempts, worker, token_count,
            purged_at
     FROM jobs"""
 _LOCK_ATTEMPT = text(f"{_LOCKABLE} WHERE id = :id AND attempt = :attempt AND state = 'in_progress' FOR UPDATE")
@@ -82,7 +80,6 @@ def lockable() -> Select[Any]:
         jobs.c.max_attempts,
         jobs.c.worker,
         jobs.c.token_count,
-        jobs.c.error,
     )
 
 

@@ -8,13 +8,11 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-from jobs.request import ChatRequest, Sampling
+from jobs.request import NOTHING
 from jobs.store.rows import encode
 
 PURGED = "what the job was asked and what it answered are not kept"
 """Stands in the place of an error's message, which may quote the request."""
-
-_NOTHING = encode(ChatRequest(messages=(), sampling=Sampling(seed=0)))
 
 _FORGET = """
     , tokens AS (DELETE FROM job_tokens USING due WHERE job_id = due.id),
@@ -63,4 +61,4 @@ def forget_results(connection: Connection, ids: Sequence[str]) -> None:
     connection.execute(_FORGET_RESULTS, {"ids": list(ids)})
 
 
-_VALUES = {"nothing": _NOTHING, "message": PURGED}
+_VALUES = {"nothing": encode(NOTHING), "message": PURGED}

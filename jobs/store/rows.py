@@ -1,7 +1,7 @@
 """Rows as values: a job with its tokens, an attempt. Nobody else in the store reads or writes encoded columns."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Row, Select, func, select, text
@@ -23,8 +23,10 @@ from jobs.job import (
     Usage,
     Webhook,
 )
-from jobs.request import ChatRequest
+from jobs.request import NOTHING, ChatRequest
 from jobs.tables import job_tokens, jobs
+
+T = TypeVar("T")
 
 _request = msgspec.json.Decoder(ChatRequest)
 _chunks = msgspec.json.Decoder(list[list[Token]])
@@ -65,42 +67,73 @@ def select_jobs() -> Select[Any]:
     return select(jobs, tokens)
 
 
+class _Reader:
+    """Of one row. What cannot be read is replaced and written down: such a row comes among others, of which none must
+    have to wait for it."""
+
+    def __init__(self, row: Row[Any]) -> None:
+        self._row = row._mapping
+        self._faults: list[str] = []
+
+    def read(self, column: str, decode: Callable[[Any], T], otherwise: T) -> T:
+        """`otherwise` also where nothing stands."""
+        stored = self._row[column]
+        if stored is None:
+            return otherwise
+        try:
+            return decode(stored)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+            self._faults.append(f"{column}: {exc!s:.300}")
+            return otherwise
+
+    @property
+    def unreadable(self) -> str | None:
+        return "; ".join(self._faults) or None
+
+
 def job_of(row: Row[Any]) -> Job:
-    """The job of a row of `whole_jobs` or `select_jobs`."""
+    """The job of a row of `whole_jobs` or `select_jobs`, also of one that cannot be read: then it says so."""
+    reader = _Reader(row)
+    read = reader.read
     return Job(
         id=row.id,
         tenant=row.tenant,
-        kind=JobKind(row.kind),
+        kind=read("kind", JobKind, JobKind.JOB),
         model=row.model,
-        priority=Priority(row.priority),
+        priority=read("priority", Priority, Priority.BATCH),
         state=JobState(row.state),
-        request=_request.decode(row.request),
-        metadata=_metadata.decode(row.metadata),
+        request=read("request", _request.decode, NOTHING),
+        metadata=read("metadata", _metadata.decode, {}),
         deadline=row.deadline,
         max_attempts=row.max_attempts,
         attempt=row.attempt,
         losses=row.losses,
         worker=row.worker,
-        tokens=tuple(token for chunk in _chunks.decode(row.tokens) for token in chunk) if row.tokens else (),
-        usage=_usage.decode(row.usage) if row.usage else None,
-        finish_reason=FinishReason(row.finish_reason) if row.finish_reason else None,
-        error=_error.decode(row.error) if row.error else None,
+        tokens=read("tokens", _tokens, ()),
+        usage=read("usage", _usage.decode, None),
+        finish_reason=read("finish_reason", FinishReason, None),
+        error=read("error", _error.decode, None),
         timeline=Timeline(row.queued_at, row.claimed_at, row.prepared_at, row.first_token_at, row.done_at),
-        finish_reasons=_finish_reasons.decode(row.finish_reasons) if row.finish_reasons else (),
-        origin=_origin_of(row),
+        finish_reasons=read("finish_reasons", _finish_reasons.decode, ()),
+        origin=_origin_of(row, reader),
         cost=row.cost,
         purged_at=row.purged_at,
+        unreadable=reader.unreadable,
     )
 
 
-def _origin_of(row: Row[Any]) -> Origin:
+def _tokens(stored: Any) -> tuple[Token, ...]:
+    return tuple(token for chunk in _chunks.decode(stored) for token in chunk)
+
+
+def _origin_of(row: Row[Any], reader: _Reader) -> Origin:
     return Origin(
         key_id=row.key_id,
         background=row.background,
         stored=row.stored,
-        door=_door.decode(row.door) if row.door else {},
+        door=reader.read("door", _door.decode, {}),
         batch=None if row.batch_id is None else BatchLine(row.batch_id, row.batch_line),
-        webhook=_webhook.decode(row.webhook) if row.webhook else None,
+        webhook=reader.read("webhook", _webhook.decode, None),
     )
 
 
@@ -110,7 +143,7 @@ def attempt_of(row: Row[Any]) -> Attempt:
         worker=row.worker,
         started_at=row.started_at,
         ended_at=row.ended_at,
-        end=AttemptEnd(row.ended_as) if row.ended_as else None,
+        end=next((end for end in AttemptEnd if end == row.ended_as), None),
         detail=row.detail,
         tokens=row.tokens,
     )

@@ -23,7 +23,7 @@ QUEUED = text("state = 'queued'")
 IN_PROGRESS = text("state = 'in_progress'")
 ACTIVE = text("state IN ('queued', 'in_progress')")
 
-DEAD = text("error ->> 'code' = 'too_many_attempts'")
+DEAD = text("error ->> 'code' IN ('too_many_attempts', 'job_unreadable')")
 
 jobs = Table(
     "jobs",

@@ -32,7 +32,7 @@ TELL_JOB = f"""
         SELECT {_ID}, ended.tenant, NULL, ended.webhook ->> 'url', ended.webhook ->> 'secret',
                substring(ended.webhook ->> 'url' FROM '^[^/]*//[^/?#]*'), event_id, event_type, ended.id, 'pending'
         FROM ended CROSS JOIN happened
-        WHERE ended.webhook IS NOT NULL
+        WHERE ended.webhook ->> 'url' IS NOT NULL
           AND CASE WHEN ended.webhook -> 'event_types' IS NULL THEN event_type LIKE 'response.%'
                    ELSE CAST(ended.webhook -> 'event_types' AS jsonb) ? event_type END
     )"""

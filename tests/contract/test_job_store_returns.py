@@ -6,7 +6,7 @@ import pytest
 
 from jobs.errors import IllegalTransition, JobNotFound, StaleAttempt
 from jobs.job import AttemptEnd, JobError, JobState, Outcome
-from jobs.ports import JobStore, Partial
+from jobs.ports import JobFilter, JobStore, Partial
 from tests.fixtures.attempts import COMPLETED, A, B, C, claimed, give_back
 from tests.fixtures.jobs import new_job
 
@@ -71,6 +71,18 @@ def test_requeue_gives_a_dead_letter_another_life(store: JobStore) -> None:
     assert (back.state, back.losses, back.error, back.tokens) == (JobState.QUEUED, 0, None, (A,))
     assert back.timeline.done_at is None
     assert store.claimable(60) == {"tiny": [job.id]}
+    assert claimed(store).attempt == 2
+
+
+def test_job_that_no_worker_could_read_is_a_dead_letter_too(store: JobStore) -> None:
+    unreadable, other = (store.insert(new_job()).id for _ in range(2))
+    for job_id, code in ((unreadable, "job_unreadable"), (other, "invalid_image")):
+        assert claimed(store).id == job_id
+        store.finish(job_id, 1, Outcome(JobState.FAILED, (A,), error=JobError(code, "no")))
+    assert [job.id for job in store.page("default", JobFilter(dead=True))] == [unreadable]
+    back = store.requeue(unreadable)
+    assert (back.state, back.error, back.tokens) == (JobState.QUEUED, None, (A,))
+    assert store.page("default", JobFilter(dead=True)) == []
     assert claimed(store).attempt == 2
 
 

@@ -106,7 +106,7 @@ class FakeJobStore:
                 and filter.kind in (None, job.kind)
                 and filter.stored in (None, job.origin.stored)
                 and (not filter.answered or job.state in (JobState.COMPLETED, JobState.INCOMPLETE))
-                and (not filter.dead or (job.error is not None and job.error.code == "too_many_attempts"))
+                and (not filter.dead or (job.error is not None and job.error.is_dead_letter))
                 and filter.metadata.items() <= job.metadata.items()
                 and (after is None or (self._number[job.id] > after) == filter.ascending)
                 and job.id != filter.after
@@ -293,7 +293,7 @@ class FakeJobStore:
     def requeue(self, job_id: str, tenant: str | None = None) -> Job:
         with self._lock:
             job = self.get(job_id, tenant)
-            if job.state != JobState.FAILED or job.error is None or job.error.code != "too_many_attempts":
+            if job.state != JobState.FAILED or job.error is None or not job.error.is_dead_letter:
                 raise IllegalTransition(job.state, JobState.QUEUED)
             if job.purged_at is not None:
                 raise JobPurged(job_id)

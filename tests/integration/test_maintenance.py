@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -21,6 +22,7 @@ from jobs.leadership import Leadership
 from jobs.ports import WorkerRecord
 from jobs.queue import queue_name
 from jobs.settings import ServiceSettings, load
+from tests.fixtures.damage import damage, write
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jobs import new_job
 from tests.fixtures.services import settings_for
@@ -199,6 +201,26 @@ def test_job_that_killed_too_many_workers_ends_with_its_published_tokens(bench):
     failed = bench.store.get(job.id)
     assert (failed.state, failed.error.code, failed.tokens) == (JobState.FAILED, "too_many_attempts", tokens)
     assert isinstance(bench.log.read(job.id)[-1], Ended)
+
+
+def test_rows_that_cannot_be_read_hold_up_no_round(bench):
+    url = bench.settings.database_url
+    lost, late = bench.claimed(max_attempts=1), bench.claimed()
+    good = bench.claimed()
+    for job in (lost, late):
+        bench.log.open(job.id, 1, [*log_of(job), Delta(Token(1, "a"))])
+        damage(url, job.id, "no object")
+    write(url, late.id, deadline=datetime.now(UTC) - timedelta(seconds=1))
+    bench.maintenance.turn()
+    assert bench.store.get(late.id).error.code == "deadline_exceeded"
+    bench.pass_time(lost.id, 60)
+    bench.maintenance.turn()
+    assert bench.store.get(lost.id).error.code == "too_many_attempts"
+    assert bench.store.get(good.id).state is JobState.QUEUED
+    assert bench.bells() == 1
+    for job in (lost, late):
+        assert bench.store.get(job.id).text == "a"
+        assert isinstance(bench.log.read(job.id)[-1], Ended)
 
 
 def test_running_job_past_its_deadline_fails_and_its_worker_is_told(bench):
