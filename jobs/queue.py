@@ -27,6 +27,10 @@ UNHEARD_S = 30
 """After so long a bell is put back that a worker took and did not acknowledge, which it does before it runs anything:
 it died, or lost Redis, at just that moment."""
 
+PUTTING_BACK_S = 5
+"""The longest that one worker keeps the others from putting bells back: it may have died over it. Two that do so at
+once are harmless, as each bell is put back in a transaction; the library's own limit is five minutes."""
+
 
 def queue_name(model: str) -> str:
     return f"jobs.{model}"
@@ -72,6 +76,7 @@ def celery_config(settings: ServiceSettings) -> dict[str, Any]:
             "visibility_timeout": UNHEARD_S,
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
+            "unacked_mutex_expire": PUTTING_BACK_S,
         },
     }
 

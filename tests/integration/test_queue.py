@@ -16,6 +16,7 @@ from jobs import connect
 from jobs.control import control_channel
 from jobs.queue import TASK_RUN_JOB, CeleryQueue, producer, queue_name
 from jobs.settings import ServiceSettings
+from tests.fixtures.eventually import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -65,6 +66,32 @@ def test_a_bell_that_a_worker_took_and_lost_is_put_back_within_a_minute(redis_ur
         assert client.exists(f"{redis_prefix}unacked") == 0
         # It would put back what it took: it must not know any more.
         channel.qos._delivered.clear()
+
+
+def test_worker_that_died_while_it_put_bells_back_keeps_the_others_from_it_for_seconds_only(
+    redis_url: str, redis_prefix: str
+) -> None:
+    settings = ServiceSettings(redis_url=redis_url, redis_prefix=redis_prefix)
+    queue, key = connect.queue(settings), redis_prefix + queue_name("tiny")
+    assert queue.ring("tiny", "job_1")
+    queue.close()
+    with producer(settings) as app, app.connection() as dead, app.connection() as others:
+        taking = dead.channel()
+        assert taking.basic_get(queue_name("tiny")) is not None
+        with redis.Redis.from_url(redis_url) as client:
+            (tag,) = client.zrange(f"{redis_prefix}unacked_index", 0, -1)
+            client.zadd(f"{redis_prefix}unacked_index", {tag: time.time() - 60})
+        with taking.conn_or_acquire() as client:
+            # As the library does it, without the release.
+            assert client.lock(taking.unacked_mutex_key, timeout=taking.unacked_mutex_expire).acquire(blocking=False)
+
+        def put_back() -> bool:
+            others.default_channel.qos.restore_visible(interval=1)
+            return len(waiting(redis_url, key)) == 1
+
+        assert not put_back()
+        eventually("the bell is back", put_back, 60)
+        taking.qos._delivered.clear()
 
 
 def test_many_threads_ring_at_once(redis_url: str, redis_prefix: str) -> None:
