@@ -1,6 +1,6 @@
 """Two hosts of an installation as real processes over one PostgreSQL and one Valkey, to kill, freeze and cut.
 
-Host `a` reaches the services directly, host `b` over wires that can be cut. Knows neither load nor schedule.
+Host `a` reaches the services directly, host `b` over a network that can be cut. Knows neither load nor schedule.
 """
 
 import contextlib
@@ -16,16 +16,15 @@ from pathlib import Path
 
 import psutil
 
-from cli.postgres import SOCKET_NAME as POSTGRES_SOCKET
 from cli.services import Services
-from cli.valkey import SOCKET_NAME as VALKEY_SOCKET
 from jobs.schema import migrate
 from jobs.settings import ServiceSettings
 from tests.acceptance.system import Process
 from tests.chaos.clock import Clock, clock
 from tests.chaos.disk import small_disk
+from tests.chaos.far_host import FarHost, far_host
 from tests.chaos.ports import Ports
-from tests.chaos.wire import Network, Wire
+from tests.chaos.wire import Network
 from tests.fixtures.eventually import eventually
 
 MODEL = "vlmq-demo"
@@ -54,6 +53,8 @@ class Part:
     environment: Mapping[str, str]
     ready: str
     port: int = 0
+    enter: tuple[str, ...] = ()
+    """The words before its command where it runs on another host."""
 
 
 @dataclass
@@ -64,8 +65,7 @@ class Cluster:
     times: Times
     root: Path
     """The source tree that the processes run: the project's own, or a mutant of it."""
-    wires: tuple[Wire, ...]
-    network: Network
+    far: FarHost
     clock: Clock
     ports: Ports
     no_disk: str
@@ -91,7 +91,7 @@ class Cluster:
         log = self.folder / f"{name}.{self.starts:03d}.log"
         with log.open("wb") as out:
             popen = subprocess.Popen(
-                [sys.executable, "-m", *part.module],
+                [*part.enter, sys.executable, "-m", *part.module],
                 cwd=self.root,
                 env=os.environ | self._found_first() | self._named(part, log.stem),
                 stdout=out,
@@ -174,8 +174,7 @@ class Cluster:
         return sizes
 
     def stop(self) -> None:
-        for wire in self.wires:
-            self.network.heal(wire)
+        self.far.heal()
         for name, process in self.running.items():
             if process.popen.poll() is None:
                 self.signal(name, signal.SIGCONT)
@@ -201,13 +200,12 @@ def cluster(
         Services(Path(home)) as services,
         small_disk(folder / "blobs") as no_disk,
         contextlib.closing(Network()) as network,
+        far_host(services, network) as far,
         contextlib.closing(Ports()) as ports,
     ):
         migrate(services.database_url)
-        wires = (
-            network.wire(far_sockets(services) / POSTGRES_SOCKET, services.postgres.sockets / POSTGRES_SOCKET),
-            network.wire(far_sockets(services) / VALKEY_SOCKET, services.valkey.sockets / VALKEY_SOCKET),
-        )
+        if receiver_port:
+            far.let_out(receiver_port)
         settings = ServiceSettings(
             database_url=services.database_url,
             redis_url=services.redis_url,
@@ -219,7 +217,7 @@ def cluster(
             max_attempts=times.max_attempts,
         )
         receiver = f"127.0.0.1:{receiver_port}"
-        it = Cluster(services, settings, folder, times, root, wires, network, wall, ports, no_disk, device, receiver)
+        it = Cluster(services, settings, folder, times, root, far, wall, ports, no_disk, device, receiver)
         it.parts = parts_of(it)
         try:
             yield it
@@ -227,24 +225,22 @@ def cluster(
             it.stop()
 
 
-def far_sockets(services: Services) -> Path:
-    """Where host b finds the services: beside their own sockets, whose path is short enough for one."""
-    return services.postgres.sockets.parent / "b"
-
-
 def parts_of(cluster: Cluster) -> dict[str, Part]:
     """Whatever an installation runs, on both hosts where it may run twice."""
     made: list[Part] = []
     for host in ("a", "b"):
         here = _environment(cluster, host)
+        enter = () if host == "a" else cluster.far.enter
         port = cluster.ports.reserve()
+        if host == "b":
+            cluster.far.let_in(port)
         api = here | {"VLMQ_API_PORT": str(port), "VLMQ_API_KEEPALIVE_S": "2"}
         made += [
-            Part(f"api-{host}", ("api",), api, "Application startup complete", port),
-            Part(f"worker-{host}", ("worker",), here, " ready"),
-            Part(f"maintenance-{host}", ("worker.maintenance",), here, "ready"),
-            Part(f"batches-{host}", ("api.batch_process",), here, "ready"),
-            Part(f"deliveries-{host}", ("worker.deliveries",), here, "deliveries ready"),
+            Part(f"api-{host}", ("api",), api, "Application startup complete", port, enter),
+            Part(f"worker-{host}", ("worker",), here, " ready", enter=enter),
+            Part(f"maintenance-{host}", ("worker.maintenance",), here, "ready", enter=enter),
+            Part(f"batches-{host}", ("api.batch_process",), here, "ready", enter=enter),
+            Part(f"deliveries-{host}", ("worker.deliveries",), here, "deliveries ready", enter=enter),
         ]
     return {part.name: part for part in made}
 
@@ -252,10 +248,9 @@ def parts_of(cluster: Cluster) -> dict[str, Part]:
 def _environment(cluster: Cluster, host: str) -> dict[str, str]:
     times, settings = cluster.times, cluster.settings
     near = host == "a"
-    sockets = far_sockets(cluster.services)
     return {
-        "VLMQ_DATABASE_URL": settings.database_url if near else f"postgresql://postgres@/vlmq?host={sockets}",
-        "VLMQ_REDIS_URL": settings.redis_url if near else f"unix://{sockets / VALKEY_SOCKET}",
+        "VLMQ_DATABASE_URL": settings.database_url if near else cluster.far.database_url,
+        "VLMQ_REDIS_URL": settings.redis_url if near else cluster.far.redis_url,
         "VLMQ_BLOB_URL": settings.blob_url,
         "VLMQ_MODELS": MODEL,
         "VLMQ_LEASE_S": str(times.lease_s),

@@ -5,6 +5,7 @@ import random
 import time
 from pathlib import Path
 
+from tests.chaos.far_host import broken
 from tests.chaos.process_faults import kill_worker
 from tests.chaos.stage import CANARY_S, NotHere, Stage, since
 from tests.chaos.wire import Direction
@@ -24,7 +25,7 @@ def _cut(stage: Stage, dice: random.Random, direction: Direction) -> float | Non
     pickup = stage.held_by(stage.working(dice, "worker-b"))
     held_s = stage.cluster.times.lease_s + dice.uniform(1, 4)
     began = time.monotonic()
-    with stage.cluster.network.broken(stage.cluster.wires, direction):
+    with broken(stage.cluster.far, direction):
         eventually("the jobs of worker-b go on", pickup.done, CANARY_S)
         recovered = since(began)
         time.sleep(max(0.0, held_s - recovered))

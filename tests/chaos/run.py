@@ -65,6 +65,8 @@ class Result:
     bars: dict[str, float] = field(default_factory=dict)
     """The longest recovery that is promised, of the faults that have one."""
     not_here: dict[str, str] = field(default_factory=dict)
+    network: str = ""
+    """What the far host's is made of."""
     engine_start_s: float = 0.0
     cancelled_s: list[float] = field(default_factory=list)
     """How long cancelled jobs went on costing the engine."""
@@ -93,6 +95,8 @@ def run(plan: Plan, folder: Path, say: Say) -> Result:
         history = History(stage.ledger)
         receiver.ledger = stage.ledger
         history.begin()
+        result.network = it.far.what
+        say(f"host b: {it.far.what}")
         it.start_all()
         try:
             _measure_in_peace(stage, result, say)

@@ -49,7 +49,9 @@ def _summary(reports: Reports) -> list[str]:
     seeds = ", ".join(str(report["seed"]) for report in reports)
     clean = sum(not report["findings"] for report in reports)
     starts = [report["engine_start_s"] for report in reports]
-    where = ", ".join(sorted({f"{report['machine']['cores']} cores, {report['device']}" for report in reports}))
+    where = ", ".join(
+        sorted({f"{report['machine']['cores']} cores, {report['device']}, {report['network']}" for report in reports})
+    )
     went_on = sum((Counter(report["continued"]) for report in reports), Counter[str]())
     slowest_cancel = max((seconds for report in reports for seconds in report["cancelled_s"]), default=0.0)
     return [

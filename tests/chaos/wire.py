@@ -1,16 +1,19 @@
-"""A unix socket that passes bytes on to another: the network between two hosts, to be cut and healed.
+"""Sockets that pass bytes on to others: the network between two hosts, to be cut and healed.
 
 Knows no protocol. Bytes of a cut direction wait, as TCP's do, and arrive after the healing.
 """
 
 import asyncio
 import contextlib
+import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from pathlib import Path
 
 CHUNK = 65536
+
+Dial = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+"""Connects to where a wire leads; raises OSError."""
 
 
 class Direction(StrEnum):
@@ -28,9 +31,9 @@ class Network:
         self._thread.start()
         self._wires: list[Wire] = []
 
-    def wire(self, listen: Path, target: Path) -> "Wire":
-        """A new wire whose clients connect to `listen`."""
-        made = Wire(listen, target)
+    def wire(self, listener: socket.socket, dial: Dial) -> "Wire":
+        """A new wire whose clients connect to `listener`, which is bound and the wire's from here on."""
+        made = Wire(listener, dial)
         asyncio.run_coroutine_threadsafe(made.open(), self._loop).result(5)
         self._wires.append(made)
         return made
@@ -40,16 +43,6 @@ class Network:
 
     def heal(self, wire: "Wire") -> None:
         self._loop.call_soon_threadsafe(wire.heal)
-
-    @contextlib.contextmanager
-    def broken(self, wires: "Sequence[Wire]", direction: Direction) -> Iterator[None]:
-        for wire in wires:
-            self.cut(wire, direction)
-        try:
-            yield
-        finally:
-            for wire in wires:
-                self.heal(wire)
 
     def close(self) -> None:
         async def close() -> None:
@@ -65,9 +58,9 @@ class Network:
 class Wire:
     """Runs on the network's loop; nobody else calls its methods."""
 
-    def __init__(self, listen: Path, target: Path) -> None:
-        self._listen = listen
-        self._target = target
+    def __init__(self, listener: socket.socket, dial: Dial) -> None:
+        self._listener = listener
+        self._dial = dial
         self._open = {direction: asyncio.Event() for direction in Direction}
         for event in self._open.values():
             event.set()
@@ -75,8 +68,8 @@ class Wire:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        self._listen.parent.mkdir(parents=True, exist_ok=True)
-        self._server = await asyncio.start_unix_server(self._connected, self._listen)
+        start = asyncio.start_unix_server if self._listener.family == socket.AF_UNIX else asyncio.start_server
+        self._server = await start(self._connected, sock=self._listener)
 
     def cut(self, direction: Direction) -> None:
         self._open[direction].clear()
@@ -96,7 +89,7 @@ class Wire:
         # A host that cannot be reached answers a connection no more than anything else.
         await self._open[Direction.OUT].wait()
         try:
-            far_reader, far_writer = await asyncio.open_unix_connection(self._target)
+            far_reader, far_writer = await self._dial()
         except OSError:
             writer.close()
             return

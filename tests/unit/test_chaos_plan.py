@@ -26,6 +26,7 @@ CHAOS: dict[str, Any] = {
     "seed": 1,
     "device": "cpu",
     "machine": {"cores": 2},
+    "network": "network namespace",
     "findings": [],
     "faults": ["worker killed", "worker killed", "worker killed", "engine killed", "clock set back", "API killed"],
     "recoveries": {"worker killed": [9.0, 11.0, 16.0], "engine killed": [4.0]},
