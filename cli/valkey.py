@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import signal
 from pathlib import Path
+from urllib.parse import quote
 
 import redis
 
@@ -23,7 +24,7 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        return f"unix://{self.sockets / SOCKET_NAME}"
+        return f"unix://{quote(str(self.sockets / SOCKET_NAME))}"
 
     def start(self, empty: bool = False) -> None:
         """Returns when the server answers. `empty` forgets all data first, as a lost disk would."""

@@ -70,11 +70,7 @@ def redis_client(settings: ServiceSettings, timeout_s: float = 3.0) -> redis.Red
     else is repeated. Raises SettingsError when no Redis is named."""
     url = _redis_url(settings)
     retry = Retry(NoBackoff(), retries=1, supported_errors=(RedisConnectionError,))
-    try:
-        return redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry)
-    except ValueError:
-        # Its words may quote a part of the password.
-        raise SettingsError("redis_url (environment VLMQ_REDIS_URL) has a wrong number behind its ?") from None
+    return redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry)
 
 
 def event_log(settings: ServiceSettings, client: redis.Redis) -> RedisEventLog:

@@ -42,7 +42,7 @@ def broker_url(redis_url: str) -> str:
     if parts.scheme != "unix":
         return redis_url
     database = parse_qs(parts.query).get("db", [])
-    return f"redis+socket://{parts.path}" + (f"?virtual_host={database[0]}" if database else "")
+    return f"redis+socket://{parts.netloc}{parts.path}" + (f"?virtual_host={database[0]}" if database else "")
 
 
 def celery_config(settings: ServiceSettings) -> dict[str, Any]:

@@ -1,11 +1,25 @@
 """URLs of the services: what may be shown of one, and what one over TLS has to say. Opens no connection."""
 
 import logging
-from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 log = logging.getLogger(__name__)
 
-_CHECKS = ("required", "optional", "none")
+_TLS_OPTIONS: dict[str, tuple[str, ...]] = {
+    "ssl_cert_reqs": ("required", "optional", "none"),
+    "ssl_check_hostname": ("true", "false"),
+    "ssl_ca_certs": (),
+    "ssl_ca_path": (),
+    "ssl_certfile": (),
+    "ssl_keyfile": (),
+    "ssl_password": (),
+}
+"""With the values that they may have, where not any."""
+_EXAMPLES = {
+    "redis": "redis://user:password@host",
+    "rediss": "rediss://user:password@host",
+    "unix": "unix://user:password@/run/valkey.sock",
+}
 _SECRET_WORDS = ("pass", "secret", "token", "key", "sig", "cred")
 
 
@@ -31,28 +45,61 @@ def shown(url: str) -> str:
 
 
 def checked_redis_url(url: str) -> str:
-    """What both clients of Redis understand in the same way: a rediss:// URL that says nothing of certificates says
-    from here on that they are required, for Celery takes silence for the opposite. Empty stays empty. Raises
-    ValueError, without what may be a password."""
-    scheme = url.partition("://")[0]
-    if url and scheme not in ("redis", "rediss", "unix"):
+    """The spelling that both clients of Redis understand in the same way: of TCP the database is in the path, and a
+    rediss:// URL that says nothing of certificates says from here on that they are required, for Celery takes silence
+    for the opposite. Empty stays empty. Raises ValueError, without what may be a password."""
+    if not url:
+        return url
+    parts = _redis_parts(url)
+    options = _redis_options(parts)
+    path = parts.path
+    if parts.scheme != "unix":
+        database = options.pop("db", "") or path.strip("/")
+        path = f"/{database}" if database else ""
+    elif parts.netloc.rpartition("@")[2] or not path.strip("/"):
+        raise ValueError("names no socket: its path begins with a third /, as in unix:///run/valkey.sock")
+    else:
+        database = options.get("db", "")
+    if database and not (database.isascii() and database.isdigit()):
+        raise ValueError(f"names the database {database[:40]!r}, which is no number, as in redis://host/1")
+    if parts.scheme == "rediss":
+        options.setdefault("ssl_cert_reqs", "required")
+    # Celery takes what is before and after a ; for two brokers.
+    place = f"{parts.netloc}{path}".replace(";", "%3B")
+    return f"{parts.scheme}://{place}" + (f"?{urlencode(options)}" if options else "")
+
+
+def _redis_parts(url: str) -> SplitResult:
+    if url.partition("://")[0] not in ("redis", "rediss", "unix"):
         raise ValueError("is no redis://, rediss:// or unix:// URL")
     try:
         parts = urlsplit(url)
-        if parts.port is not None and not parts.hostname:
+        # A password that is not percent-encoded cuts the URL in the wrong place.
+        if (parts.port is not None and not parts.hostname) or "@" in parts.path + parts.query + parts.fragment:
             raise ValueError(url)
     except ValueError:
         raise ValueError(
-            "is no URL: its port is no number; in a password / ? # @ : are written as %2F %3F %23 %40 %3A"
+            "is no URL: its port is no number, or an @ is in the wrong place; "
+            "in a password / ? # @ : are written as %2F %3F %23 %40 %3A"
         ) from None
-    if scheme != "rediss":
-        return url
-    check = parse_qs(parts.query).get("ssl_cert_reqs", [])
-    if not check:
-        return f"{url}{'&' if parts.query else '?'}ssl_cert_reqs=required"
-    if check[-1] not in _CHECKS:
-        raise ValueError(f"has ssl_cert_reqs={check[-1][:40]}: may be {', '.join(_CHECKS)}")
-    return url
+    return parts
+
+
+def _redis_options(parts: SplitResult) -> dict[str, str]:
+    """What stands behind the ?, each once. Limits of time are ours and have no place there."""
+    options: dict[str, str] = {}
+    allowed = ("db", *_TLS_OPTIONS) if parts.scheme == "rediss" else ("db",)
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name in ("username", "password"):
+            raise ValueError(f"has {name} behind its ?: it is written in front, as in {_EXAMPLES[parts.scheme]}")
+        if name not in allowed:
+            raise ValueError(f"has {name[:40]} behind its ?: with {parts.scheme}:// may be {', '.join(allowed)}")
+        if name in options:
+            raise ValueError(f"has {name} twice behind its ?")
+        if (words := _TLS_OPTIONS.get(name)) and value not in words:
+            raise ValueError(f"has {name}={value[:40]}: may be {', '.join(words)}")
+        options[name] = value
+    return options
 
 
 def warn_of_unchecked(redis_url: str) -> None:

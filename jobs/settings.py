@@ -69,8 +69,8 @@ class ServiceSettings(FileSettings):
     redis_url: Annotated[str, AfterValidator(checked_redis_url)] = Field(
         default="",
         repr=False,
-        description="redis://…, rediss://… or unix:///path.sock. Required. With rediss:// certificates are checked, "
-        "unless it ends with ?ssl_cert_reqs=none.",
+        description="redis://host/db, rediss://host/db or unix:///path.sock?db=0, with user:password@ in front of host "
+        "or path. Required. With rediss:// certificates are checked, unless it ends with ?ssl_cert_reqs=none.",
     )
     redis_prefix: str = Field(default="vlmq:", description="Every Redis key starts with it.")
     blob_url: str = Field(

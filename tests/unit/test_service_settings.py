@@ -95,6 +95,7 @@ def test_a_folder_of_blobs_may_be_a_path_or_a_url(tmp_path: Path, url: str, monk
         ("rediss://user:secret@host/0", "rediss://user:secret@host/0"),
         ("unix:///run/valkey.sock", "redis+socket:///run/valkey.sock"),
         ("unix:///run/valkey.sock?db=2", "redis+socket:///run/valkey.sock?virtual_host=2"),
+        ("unix://u:p%40@/run/valkey.sock", "redis+socket://u:p%40@/run/valkey.sock"),
     ],
 )
 def test_the_broker_has_the_address_of_redis_in_celerys_spelling(redis_url: str, broker: str) -> None:

@@ -111,7 +111,7 @@ def test_address_of_blobs_that_is_none_is_told_without_its_password() -> None:
     ("given", "becomes"),
     [
         ("rediss://host/0", "rediss://host/0?ssl_cert_reqs=required"),
-        ("rediss://host/0?db=3", "rediss://host/0?db=3&ssl_cert_reqs=required"),
+        ("rediss://host/0?db=3", "rediss://host/3?ssl_cert_reqs=required"),
         ("rediss://host/0?ssl_cert_reqs=none", "rediss://host/0?ssl_cert_reqs=none"),
         ("redis://host/0", "redis://host/0"),
         ("unix:///run/valkey.sock", "unix:///run/valkey.sock"),
@@ -119,6 +119,51 @@ def test_address_of_blobs_that_is_none_is_told_without_its_password() -> None:
 )
 def test_url_over_tls_that_says_nothing_requires_certificates(given: str, becomes: str) -> None:
     assert ServiceSettings(redis_url=given).redis_url == becomes
+
+
+@pytest.mark.parametrize(
+    ("given", "becomes"),
+    [
+        ("redis://host", "redis://host"),
+        ("redis://host/0?db=3", "redis://host/3"),
+        ("redis://host?db=3", "redis://host/3"),
+        ("redis://host/3/", "redis://host/3"),
+        ("redis://u:a;b@[::1]:6379/3", "redis://u:a%3Bb@[::1]:6379/3"),
+        ("unix://:a;b@/run/valkey.sock?db=3", "unix://:a%3Bb@/run/valkey.sock?db=3"),
+        (
+            "rediss://host?ssl_ca_certs=/etc/ca.pem&ssl_check_hostname=false",
+            "rediss://host?ssl_ca_certs=%2Fetc%2Fca.pem&ssl_check_hostname=false&ssl_cert_reqs=required",
+        ),
+    ],
+)
+def test_address_of_redis_has_one_spelling_which_stays(given: str, becomes: str) -> None:
+    assert ServiceSettings(redis_url=given).redis_url == becomes
+    assert ServiceSettings(redis_url=becomes).redis_url == becomes
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://host?password=hunter2", "has password behind its ?: it is written in front, as in redis://user:pass"),
+        ("unix:///run/s?username=hunter2", "has username behind its ?: it is written in front, as in unix://user:pass"),
+        ("redis://host?socket_timeout=hunter2", "has socket_timeout behind its ?: with redis:// may be db"),
+        ("redis://host?ssl_cert_reqs=none", "has ssl_cert_reqs behind its ?: with redis:// may be db"),
+        ("rediss://host?protocol=3", "has protocol behind its ?: with rediss:// may be db, ssl_cert_reqs"),
+        ("rediss://host?ssl_cert_reqs=none&ssl_cert_reqs=required", "has ssl_cert_reqs twice behind its ?"),
+        ("rediss://host?ssl_check_hostname=0", "has ssl_check_hostname=0: may be true, false"),
+        ("redis://host/first", "names the database 'first', which is no number, as in redis://host/1"),
+        ("redis://host/0?db=-1", "names the database '-1', which is no number"),
+        ("unix:///run/s?db=x", "names the database 'x', which is no number"),
+        ("unix://run/valkey.sock", "names no socket: its path begins with a third /"),
+        ("unix://", "names no socket"),
+        ("redis://u:123?hunter2@host", "an @ is in the wrong place; in a password / ? # @ :"),
+    ],
+)
+def test_address_that_the_two_clients_of_redis_read_differently_is_refused_by_name(url: str, said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(ServiceSettings, redis_url=url)
+    assert "VLMQ_REDIS_URL" in str(caught.value) and said in str(caught.value)
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("off", ["ssl_cert_reqs=none", "ssl_check_hostname=false"])
