@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from jobs.errors import JobNotFound, JobPurged, JobUnreadable, StreamUnavailable
+from jobs.errors import JobNotFound, JobPurged, JobUnreadable, LogRefused, StreamUnavailable
 from jobs.events import Event, log_of
 from jobs.job import Job, JobState
 from jobs.log_end import end_log
@@ -110,9 +110,9 @@ class Settling:
                 # Deleted since it was read.
                 continue
             except StreamUnavailable as exc:
-                # What one log is waited for in vain, the next would be too, and each reader behind it.
+                # When one log is waited for in vain, the next would be too, and each reader behind it.
                 log.warning("logs stay open: %s", exc, extra={"action": "settle.skipped", "job_id": job_id})
-                there = False
+                there = isinstance(exc, LogRefused)
                 logs[job_id] = log_of(job)
         return logs
 

@@ -26,6 +26,7 @@ VlmqError
 └── Unavailable          a backing service does not answer; try again
     ├── StoreUnavailable
     ├── StreamUnavailable
+    │   └── LogRefused   Redis answers, but not for this one log
     └── BlobsUnavailable
 """
 
@@ -222,6 +223,10 @@ class StoreUnavailable(Unavailable):
 
 class StreamUnavailable(Unavailable):
     """Redis does not answer."""
+
+
+class LogRefused(StreamUnavailable):
+    """Something is wrong with one job's log, or with what was to be written to it: the others go on meanwhile."""
 
 
 class BlobsUnavailable(Unavailable):

@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 import redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from jobs import event_scripts
-from jobs.errors import LogGap, StaleAttempt, StreamUnavailable
+from jobs.errors import LogGap, LogRefused, StaleAttempt, StreamUnavailable
 from jobs.event_scripts import DONE, STALE
 from jobs.events import Event
 from jobs.ports import Append
@@ -29,7 +29,6 @@ FIELD = b"e"
 _TRIES = 3
 _SCANNED = 500
 
-_encode = msgspec.msgpack.encode
 _events = msgspec.msgpack.Decoder(list[Event])
 
 
@@ -49,12 +48,12 @@ def entry_after(sequence: int) -> str:
 
 
 def decode_entry(entry_id: bytes | str, fields: Mapping[bytes, bytes]) -> tuple[int, list[Event]]:
-    """The sequence of an entry's first event, and its events. Raises StreamUnavailable for one of another make."""
+    """The sequence of an entry's first event, and its events. Raises LogRefused for one of another make."""
     number = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
     try:
         events = _events.decode(fields[FIELD])
     except (msgspec.MsgspecError, KeyError) as exc:
-        raise StreamUnavailable(f"entry {number} of an event log cannot be read: {exc}") from exc
+        raise LogRefused(f"entry {number} of an event log cannot be read: {exc}") from exc
     return int(number.partition("-")[0]) - len(events), events
 
 
@@ -63,6 +62,10 @@ class _Call:
     script: str
     job_id: str
     arguments: tuple[Any, ...]
+
+
+_Reply = tuple[int, int] | LogRefused
+"""Status and next sequence."""
 
 
 class RedisEventLog:
@@ -74,34 +77,43 @@ class RedisEventLog:
         self._ended_ttl_s = ended_ttl_s
 
     def open(self, job_id: str, attempt: int, log: Sequence[Event]) -> list[Event]:
-        call = _Call(event_scripts.OPEN, job_id, (attempt, len(log), _encode(list(log)), RUNNING_TTL_S))
-        ((status, following),) = self._run([call])
+        call = _Call(event_scripts.OPEN, job_id, (attempt, len(log), _encode(job_id, log), RUNNING_TTL_S))
+        status, following = self._run_one(call)
         if status == STALE:
             raise StaleAttempt(job_id, attempt)
-        if following == len(log):
-            return list(log)
-        if following < len(log):
+        if following > len(log):
+            try:
+                return self.read(job_id)
+            except LogRefused:
+                self._forget_events(job_id)
+        if following != len(log):
             (failure,) = self.append([Append(job_id, attempt, 0, log)])
             if failure is not None:
                 raise failure
-        return self.read(job_id)
+        return list(log)
 
     def append(self, appends: Sequence[Append]) -> list[Exception | None]:
         results: list[Exception | None] = [None] * len(appends)
-        pending = [(place, append) for place, append in enumerate(appends) if append.events]
+        pending = []
+        for place, append in enumerate(appends):
+            try:
+                if append.events:
+                    pending.append((place, append, _append_call(append)))
+            except LogRefused as exc:
+                results[place] = exc
         for _ in range(_TRIES):
             if not pending:
                 break
-            replies = self._run([_append_call(append) for _, append in pending])
+            replies = self._run([call for _, _, call in pending])
             again = []
-            for (place, append), (status, following) in zip(pending, replies, strict=True):
-                match _judge(append, status, following):
+            for (place, append, _), reply in zip(pending, replies, strict=True):
+                match _judge(append, reply):
                     case Append() as rest:
-                        again.append((place, rest))
+                        again.append((place, rest, _append_call(rest)))
                     case result:
                         results[place] = result
             pending = again
-        for place, append in pending:
+        for place, append, _ in pending:
             results[place] = LogGap(append.job_id, append.first)
         return results
 
@@ -109,16 +121,24 @@ class RedisEventLog:
         last = len(log) - 1
         first = 0
         for _ in range(_TRIES):
-            body, ended = _encode(list(log[first:last])), _encode([log[last]])
+            body, ended = _encode(job_id, log[first:last]), _encode(job_id, log[last:])
             call = _Call(event_scripts.END, job_id, (first, last, body, ended, self._ended_ttl_s))
-            ((status, first),) = self._run([call])
-            if status == DONE:
+            status, first = self._run_one(call)
+            if status != DONE:
+                continue
+            try:
                 return self.read(job_id)
+            except LogRefused:
+                self._forget_events(job_id)
+                first = 0
         raise StreamUnavailable(f"the event log of job {job_id!r} changes while it is ended")
 
     def read(self, job_id: str) -> list[Event]:
         with _errors_as_ours():
-            entries: Any = self._client.xrange(stream_key(self._prefix, job_id))
+            try:
+                entries: Any = self._client.xrange(stream_key(self._prefix, job_id))
+            except ResponseError as exc:
+                raise _refused(job_id, exc) from exc
         return [event for entry_id, fields in entries for event in decode_entry(entry_id, fields)[1]]
 
     def unended(self) -> Iterator[list[str]]:
@@ -146,9 +166,22 @@ class RedisEventLog:
 
     def erase(self, job_ids: Sequence[str]) -> None:
         if job_ids:
-            self._run([_Call(event_scripts.ERASE, job_id, (ERASED_TTL_S,)) for job_id in job_ids])
+            for reply in self._run([_Call(event_scripts.ERASE, job_id, (ERASED_TTL_S,)) for job_id in job_ids]):
+                if isinstance(reply, LogRefused):
+                    raise reply
 
-    def _run(self, calls: Sequence[_Call]) -> list[tuple[int, int]]:
+    def _forget_events(self, job_id: str) -> None:
+        """Whoever may append sends them again; who that is, is remembered."""
+        with _errors_as_ours():
+            self._client.delete(stream_key(self._prefix, job_id))
+
+    def _run_one(self, call: _Call) -> tuple[int, int]:
+        (reply,) = self._run([call])
+        if isinstance(reply, LogRefused):
+            raise reply
+        return reply
+
+    def _run(self, calls: Sequence[_Call]) -> list[_Reply]:
         """All calls in one journey; a second one when Redis has forgotten the scripts."""
         with _errors_as_ours():
             replies = self._send(calls)
@@ -158,10 +191,10 @@ class RedisEventLog:
                     self._client.script_load(script)
                 for place, reply in zip(missing, self._send([calls[place] for place in missing]), strict=True):
                     replies[place] = reply
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-        return [(int(status), int(following)) for status, following in replies]
+        return [
+            _refused(call.job_id, reply) if isinstance(reply, Exception) else (int(reply[0]), int(reply[1]))
+            for call, reply in zip(calls, replies, strict=True)
+        ]
 
     def _send(self, calls: Sequence[_Call]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
@@ -171,14 +204,29 @@ class RedisEventLog:
         return pipeline.execute(raise_on_error=False)
 
 
+def _refused(job_id: str, exc: Exception) -> LogRefused:
+    return LogRefused(f"Redis refuses the event log of job {job_id!r}: {exc}")
+
+
+def _encode(job_id: str, events: Sequence[Event]) -> bytes:
+    """Raises LogRefused, for example for a text that is none."""
+    try:
+        return msgspec.msgpack.encode(list(events))
+    except (ValueError, TypeError, OverflowError) as exc:
+        raise LogRefused(f"events of job {job_id!r} cannot be written: {exc}") from exc
+
+
 def _append_call(append: Append) -> _Call:
     upto = append.first + len(append.events)
-    arguments = (append.attempt, append.first, upto, _encode(list(append.events)), RUNNING_TTL_S)
+    arguments = (append.attempt, append.first, upto, _encode(append.job_id, append.events), RUNNING_TTL_S)
     return _Call(event_scripts.APPEND, append.job_id, arguments)
 
 
-def _judge(append: Append, status: int, following: int) -> Append | Exception | None:
+def _judge(append: Append, reply: _Reply) -> Append | Exception | None:
     """What the reply to an append means: done, an error, or the rest of the events to send instead."""
+    if isinstance(reply, LogRefused):
+        return reply
+    status, following = reply
     if status == DONE:
         return None
     if status == STALE:

@@ -3,6 +3,9 @@
 KEYS: the stream of the job's events; its fence: the number of the attempt that may append, `ended` or `erased`.
 An entry of the stream is a batch of events under the ID `<sequence after the batch's last>-0`, so that the last ID says
 where the log goes on. Answers are `{status, next sequence}`.
+
+What is found under these keys and cannot be a log's is removed first: then it is as if Redis had lost the log, which is
+sent again.
 """
 
 DONE, STALE, ELSEWHERE = 0, 1, 2
@@ -10,9 +13,19 @@ DONE, STALE, ELSEWHERE = 0, 1, 2
 
 _PRELUDE = f"""
 local DONE, STALE, ELSEWHERE = {DONE}, {STALE}, {ELSEWHERE}
+local function clear_unless(kind, key)
+  local found = redis.call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then redis.call('DEL', key) end
+end
+clear_unless('stream', KEYS[1])
+clear_unless('string', KEYS[2])
 local fence = redis.call('GET', KEYS[2])
+if fence and fence ~= 'ended' and fence ~= 'erased' and not tonumber(fence) then fence = false end
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 local next = last[1] and tonumber(string.match(last[1][1], '^%d+')) or 0
+-- A stream that was emptied remembers its last ID, and would take none before it. Without need nothing is deleted: when
+-- a script has written once, a full Redis lets it go on.
+if next == 0 and redis.call('EXISTS', KEYS[1]) == 1 then redis.call('DEL', KEYS[1]) end
 
 local function add(upto, payload)
   redis.call('XADD', KEYS[1], upto .. '-0', 'e', payload)

@@ -244,7 +244,8 @@ class Append:
 
 class EventLog(Protocol):
     """The live event logs, in Redis. Carries, never decides: what is lost here is rebuilt from rows. All raise
-    StreamUnavailable when Redis does not answer."""
+    StreamUnavailable when Redis does not answer, and of it LogRefused for what is wrong with one log alone. A log that
+    cannot be read is as good as lost."""
 
     def open(self, job_id: str, attempt: int, log: Sequence[Event]) -> list[Event]:
         """Makes `attempt` the one that may append, and sees that the log holds at least `log` (the row's). Returns
@@ -253,8 +254,9 @@ class EventLog(Protocol):
         ...
 
     def append(self, appends: Sequence[Append]) -> list[Exception | None]:
-        """One round trip. Per append None, StaleAttempt or LogGap (then send again from `next_sequence`). Events
-        that the log holds already are skipped, so repeating an append whose answer was lost is harmless."""
+        """One round trip. Per append None, StaleAttempt, LogGap (then send again from `next_sequence`) or LogRefused,
+        whatever the others are answered. Events that the log holds already are skipped, so repeating an append whose
+        answer was lost is harmless."""
         ...
 
     def end(self, job_id: str, log: Sequence[Event]) -> list[Event]:

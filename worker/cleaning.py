@@ -3,13 +3,13 @@
 In steps of a bounded size, for a bounded time at once, going on where it was: leases and bells never wait for it.
 """
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from jobs.errors import BlobsUnavailable, JobNotFound, StreamUnavailable
+from jobs.errors import BlobsUnavailable, JobNotFound, LogRefused, StreamUnavailable
+from jobs.job import Job
 from jobs.log_end import end_log
 from jobs.ports import Blobs, EventLog, JobStore
 
@@ -96,9 +96,7 @@ class JobCleaning:
                 self.event_log.erase([job_id for job_id in job_ids if job_id not in there])
                 for job in there.values():
                     if job.state.terminal and job.purged_at is None:
-                        # Its owner may have deleted it since.
-                        with contextlib.suppress(JobNotFound):
-                            end_log(self.store, self.event_log, job)
+                        self._end_log(job)
                 yield
         except StreamUnavailable as exc:
             log.warning("logs stay open: %s", exc, extra={"action": "end_logs"})
@@ -114,6 +112,15 @@ class JobCleaning:
                 yield
         except BlobsUnavailable as exc:
             log.warning("blobs stay: %s", exc, extra={"action": "collect_blobs"})
+
+    def _end_log(self, job: Job) -> None:
+        try:
+            end_log(self.store, self.event_log, job)
+        except JobNotFound:
+            # Its owner has deleted it since.
+            pass
+        except LogRefused as exc:
+            log.warning("a log stays open: %s", exc, extra={"action": "end_logs", "job_id": job.id})
 
     def _erase_logs(self, job_ids: Sequence[str]) -> None:
         try:

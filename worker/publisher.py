@@ -1,6 +1,7 @@
 """Publishes running jobs' tokens to their event logs: gathered for some milliseconds, all jobs in one round trip.
 
-Keeps each running job's whole log, so that whatever Redis loses is sent again. One thread sends; adding never blocks.
+Keeps each running job's whole log, so that whatever Redis loses is sent again. A log that it refuses waits alone; when
+it is away, all wait. One thread sends; adding never blocks.
 """
 
 import logging
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from jobs.errors import LogGap, StaleAttempt, StreamUnavailable
+from jobs.errors import LogGap, LogRefused, StaleAttempt, StreamUnavailable
 from jobs.events import Delta, Ended, Event
 from jobs.job import JobState, Token
 from jobs.ports import Append, EventLog
@@ -26,7 +27,8 @@ Stale = Callable[[], None]
 @dataclass(slots=True)
 class _Log:
     """`sent`: the log holds the events before this sequence. `opened`: our attempt is the one that may append.
-    `fresh`: the attempt has added nothing yet."""
+    `fresh`: the attempt has added nothing yet. `pause_s`: between the last refusal and the next try; `refused`: it is
+    waited for now."""
 
     job_id: str
     attempt: int
@@ -36,6 +38,8 @@ class _Log:
     opened: bool = False
     fresh: bool = True
     ended: bool = False
+    refused: bool = False
+    pause_s: float = 0.0
 
     @property
     def due(self) -> bool:
@@ -58,6 +62,7 @@ class Publisher:
         self._flush_s = flush_s
         self._logs: dict[str, _Log] = {}
         self._mail = _Mail()
+        self._refused: list[tuple[float, _Log]] = []
         self._news = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._send_all, name="publisher", daemon=True)
@@ -119,6 +124,8 @@ class Publisher:
         return entry if entry is not None and entry.attempt == attempt else None
 
     def _post(self, entry: _Log, urgent: bool) -> None:
+        if entry.refused:
+            return
         wake = not self._mail.logs or (urgent and not self._mail.urgent)
         self._mail.logs[entry.job_id] = entry
         self._mail.urgent = self._mail.urgent or urgent
@@ -142,7 +149,8 @@ class Publisher:
     def _collect(self) -> list[_Log] | None:
         """The logs with news, after the first of it has waited for company; None when there will be none."""
         with self._news:
-            self._news.wait_for(lambda: self._mail.logs or self._closing)
+            self._news.wait_for(lambda: self._mail.logs or self._closing, self._until_retry_s())
+            self._readmit()
             self._news.wait_for(lambda: self._mail.urgent or self._closing, self._flush_s)
             mail, self._mail = self._mail, _Mail()
             batch = list(mail.logs.values())
@@ -151,7 +159,7 @@ class Publisher:
     def _again(self, batch: list[_Log]) -> None:
         with self._news:
             for entry in batch:
-                if self._logs.get(entry.job_id) is entry and entry.due:
+                if self._logs.get(entry.job_id) is entry and entry.due and not entry.refused:
                     self._mail.logs[entry.job_id] = entry
             over = [entry for entry in self._logs.values() if entry.ended][:-_KEPT_ENDED]
             for entry in over:
@@ -162,7 +170,7 @@ class Publisher:
     def _send(self, batch: list[_Log]) -> None:
         for entry in batch:
             if not entry.opened and not entry.ended:
-                self._reopen(entry)
+                self._each(entry, self._reopen)
         with self._news:
             ended = [entry for entry in batch if entry.ended]
             due = [entry for entry in batch if entry.opened and entry.due and not entry.ended]
@@ -171,18 +179,57 @@ class Publisher:
             for entry, append, answer in zip(due, appends, self._event_log.append(appends), strict=True):
                 self._settle(entry, append, answer)
         for entry in ended:
-            self._event_log.end(entry.job_id, entry.events)
+            self._each(entry, self._end)
+
+    def _end(self, entry: _Log) -> None:
+        self._event_log.end(entry.job_id, entry.events)
+        self.forget(entry.job_id, entry.attempt)
+
+    def _each(self, entry: _Log, step: Callable[[_Log], None]) -> None:
+        try:
+            step(entry)
+        except LogRefused as exc:
+            self._refuse(entry, exc)
+
+    def _refuse(self, entry: _Log, exc: LogRefused) -> None:
+        if not entry.pause_s:
+            log.warning("a log waits: %s", exc, extra={"action": "publish_refused", "job_id": entry.job_id})
+        if entry.ended and entry.pause_s >= _LONGEST_PAUSE_S:
+            # Readers, and the cleaner, end it from its row.
+            log.warning("a log is given up: %s", exc, extra={"action": "publish_given_up", "job_id": entry.job_id})
             self.forget(entry.job_id, entry.attempt)
+            return
+        with self._news:
+            entry.refused = True
+            entry.pause_s = min(2 * entry.pause_s or _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+            self._refused.append((time.monotonic() + entry.pause_s, entry))
+
+    def _until_retry_s(self) -> float | None:
+        return max(0.0, min(at for at, _ in self._refused) - time.monotonic()) if self._refused else None
+
+    def _readmit(self) -> None:
+        """Refused logs whose pause is over."""
+        if not self._refused:
+            return
+        now = time.monotonic()
+        ready = [entry for at, entry in self._refused if at <= now]
+        self._refused = [(at, entry) for at, entry in self._refused if at > now]
+        for entry in ready:
+            entry.refused = False
+            if self._logs.get(entry.job_id) is entry and entry.due:
+                self._post(entry, urgent=True)
 
     def _settle(self, entry: _Log, append: Append, answer: Exception | None) -> None:
         match answer:
             case None:
-                entry.sent = append.first + len(append.events)
+                entry.sent, entry.pause_s = append.first + len(append.events), 0.0
             case LogGap(next_sequence=sequence):
                 # Redis has forgotten some of the log, or all of it and with it who may append.
                 entry.sent, entry.opened = sequence, sequence > 0
             case StaleAttempt():
                 self._stale(entry)
+            case LogRefused():
+                self._refuse(entry, answer)
             case _:
                 raise answer
         self._post_rest(entry, urgent=answer is not None)
