@@ -5,17 +5,18 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, Row, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from jobs.job import AttemptEnd, Job, JobState
 from jobs.ports import WorkerRecord, WorkerStatus
 from jobs.store.ending import lockable, return_or_bury
-from jobs.store.rows import encode
+from jobs.store.rows import Reader, encode
 from jobs.store.shares import by_share
 from jobs.tables import job_attempts, jobs, workers
 from jobs.tiling import Tiling
 
+_stats = msgspec.json.Decoder(dict[str, Any])
 _tiling = msgspec.json.Decoder(Tiling)
 
 
@@ -45,18 +46,18 @@ def list_workers(connection: Connection, lease_s: float) -> list[WorkerStatus]:
     alive = (workers.c.heartbeat_at >= func.now() - timedelta(seconds=lease_s)).label("alive")
     rows = connection.execute(select(workers, alive).order_by(workers.c.started_at, workers.c.id))
     return [
-        WorkerStatus(
-            record=WorkerRecord(
-                *(row.id, row.model, row.host, row.pid, row.slots, row.device),
-                stats=msgspec.json.decode(row.stats),
-                tiling=_tiling.decode(row.tiling) if row.tiling else None,
-            ),
-            started_at=row.started_at,
-            heartbeat_at=row.heartbeat_at,
-            alive=row.alive,
-        )
+        WorkerStatus(_record_of(row), started_at=row.started_at, heartbeat_at=row.heartbeat_at, alive=row.alive)
         for row in rows
     ]
+
+
+def _record_of(row: Row[Any]) -> WorkerRecord:
+    read = Reader(row).read
+    return WorkerRecord(
+        *(row.id, row.model, row.host, row.pid, row.slots, row.device),
+        stats=read("stats", _stats.decode, {}),
+        tiling=read("tiling", _tiling.decode, None),
+    )
 
 
 def not_ours(connection: Connection, worker: str, running: Mapping[str, int]) -> frozenset[str]:

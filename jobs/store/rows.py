@@ -67,7 +67,7 @@ def select_jobs() -> Select[Any]:
     return select(jobs, tokens)
 
 
-class _Reader:
+class Reader:
     """Of one row. What cannot be read is replaced and written down: such a row comes among others, of which none must
     have to wait for it."""
 
@@ -93,7 +93,7 @@ class _Reader:
 
 def job_of(row: Row[Any]) -> Job:
     """The job of a row of `whole_jobs` or `select_jobs`, also of one that cannot be read: then it says so."""
-    reader = _Reader(row)
+    reader = Reader(row)
     read = reader.read
     return Job(
         id=row.id,
@@ -126,7 +126,7 @@ def _tokens(stored: Any) -> tuple[Token, ...]:
     return tuple(token for chunk in _chunks.decode(stored) for token in chunk)
 
 
-def _origin_of(row: Row[Any], reader: _Reader) -> Origin:
+def _origin_of(row: Row[Any], reader: Reader) -> Origin:
     return Origin(
         key_id=row.key_id,
         background=row.background,

@@ -18,6 +18,7 @@ from jobs.job import Job, JobError, JobState
 from jobs.limits import KeyLimits
 from jobs.ports import JobFilter
 from tests.fixtures.api import MODEL, ServedApi, served, tokens_of
+from tests.fixtures.damage import damage
 from tests.fixtures.services import fresh_database, fresh_prefix, settings_for
 
 pytestmark = pytest.mark.integration
@@ -90,7 +91,7 @@ def test_line_that_meets_a_fault_of_ours_keeps_no_other_from_its_answer(
     before = client.responses.create(model=MODEL, input="Hi", background=True)
     serve(api, 1)
     with psycopg.connect(api.services.database_url) as connection:
-        connection.execute("UPDATE jobs SET request = '[]' WHERE id = %s", [before.id])
+        connection.execute("UPDATE jobs SET state = 'nowhere' WHERE id = %s", [before.id])
     bad = line("bad", "/v1/responses", previous_response_id=before.id)
     batch = start(client, line("a", "/v1/responses"), bad, line("b", "/v1/responses"), endpoint="/v1/responses")
     work_off(process)
@@ -101,6 +102,24 @@ def test_line_that_meets_a_fault_of_ours_keeps_no_other_from_its_answer(
     (failed,) = results(client, done.error_file_id).values()
     assert (failed["custom_id"], failed["response"]["status_code"]) == ("bad", 500)
     assert failed["response"]["body"]["error"]["code"] == "server_error"
+
+
+def test_line_whose_job_cannot_be_read_gets_its_error_and_the_others_their_answers(
+    client: openai.OpenAI, process: BatchProcess, api: ServedApi
+) -> None:
+    batch = start(client, *(line(name) for name in "abc"))
+    work_off(process)
+    first, second, third = (api.worker.claim() for _ in range(3))
+    damage(api.services.database_url, first.id)
+    damage(api.services.database_url, second.id)
+    api.worker.answer(first)
+    api.worker.fail(second, JobError("job_unreadable", "request: unknown field"))
+    api.worker.answer(third)
+    work_off(process)
+    done = client.batches.retrieve(batch.id)
+    assert (done.status, results(client, done.output_file_id).keys()) == ("completed", {"a", "c"})
+    (failed,) = results(client, done.error_file_id).values()
+    assert (failed["custom_id"], failed["response"]["body"]["error"]["code"]) == ("b", "job_unreadable")
 
 
 def test_batch_of_chat_lines_runs_to_its_files(client: openai.OpenAI, process: BatchProcess, api: ServedApi) -> None:

@@ -208,6 +208,6 @@ def test_process_that_cannot_feed_its_readers_ends_so_that_another_may_start(
         job_id = http.post("/v1/jobs", json=BODY).json()["id"]
         with http.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
             with psycopg.connect(service_settings.database_url, autocommit=True) as connection:
-                connection.execute("UPDATE jobs SET request = '[]' WHERE id = %s", [job_id])
+                connection.execute("UPDATE jobs SET state = 'nowhere' WHERE id = %s", [job_id])
             assert "job.queued" in stream.read().decode()
         assert started.wait(30) == 3

@@ -12,6 +12,7 @@ from jobs.job import AttemptEnd, JobKind, JobState, Outcome, Token, Webhook
 from jobs.job import Origin as Came
 from jobs.ports import JobFilter, Partial, WorkerRecord
 from jobs.store import PostgresJobStore
+from jobs.tiling import Tiling
 from tests.fixtures.damage import SAID, UNREADABLE, damage, write
 from tests.fixtures.jobs import new_job
 from tests.fixtures.worker import WorkerBench
@@ -92,6 +93,7 @@ def test_unreadable_job_is_given_back_retired_and_ended_like_any_other(
         ("finish_reasons", '["content_filter"]'),
         ("error", '"broken"'),
         ("door", "5"),
+        ("door", '{"input": ' * 5000 + "1" + "}" * 5000),
         ("webhook", "5"),
         ("webhook", "{}"),
     ],
@@ -164,6 +166,19 @@ def test_worker_fails_an_unreadable_job_as_a_dead_letter_and_runs_the_others(
     done = worker_bench.wait(bad)
     assert (done.error, done.attempt, done.unreadable) == (None, 2, None)
     assert worker_bench.wait_for_log(bad) == log_of(done)
+
+
+def test_worker_that_says_of_itself_what_nobody_understands_is_listed_with_the_others(
+    store: PostgresJobStore, database_url: str
+) -> None:
+    tiling = Tiling(1, 12, True, 448, 256, 8)
+    for name in ("odd", "usual"):
+        store.heartbeat(WorkerRecord(name, "tiny", "host", 1, 4, stats={"running": 1}, tiling=tiling))
+    with psycopg.connect(database_url) as connection:
+        connection.execute("""UPDATE workers SET stats = '[]', tiling = '{"min_tiles": "few"}' WHERE id = 'odd'""")
+    records = {status.record.id: status.record for status in store.workers(60)}
+    assert (records["odd"].slots, records["odd"].stats, records["odd"].tiling) == (4, {}, None)
+    assert (records["usual"].stats, records["usual"].tiling) == ({"running": 1}, tiling)
 
 
 def test_kind_of_a_later_version_is_shown_as_a_job(store: PostgresJobStore, database_url: str) -> None:
