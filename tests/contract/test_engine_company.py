@@ -188,7 +188,7 @@ def test_pictures_under_the_same_words_share_nothing(
 def test_statistics_count_what_waits_and_runs_and_what_was_drawn(engine: ServedEngine) -> None:
     before = engine.stats()
     outputs: Outputs = {}
-    asked = [ask(str(n), 90 + n, max_tokens=20 + n) for n in range(SLOTS + 3)]
+    asked = [ask(str(n), 90 + n, max_tokens=100 + n) for n in range(SLOTS + 3)]
     for generation in asked:
         engine.submit(generation)
     step_until(engine, outputs, lambda: len(outputs) >= SLOTS)
