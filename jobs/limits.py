@@ -138,6 +138,10 @@ CORRECTING = """
 """The part of a statement that ends jobs: what they came to beyond their cost. Rows of their own, which the key's next
 charge adds up, because the end of a job must not wait for the key's lock."""
 
+_CHARGE_AGAIN = text("""
+    INSERT INTO key_corrections (key_id, tokens) SELECT key_id, cost FROM jobs
+    WHERE id = :id AND cost <> 0 AND EXISTS (SELECT FROM key_usage WHERE key_id = jobs.key_id)""")
+
 _EXPIRE = text("DELETE FROM key_corrections WHERE made_at < now() - make_interval(secs => :kept_s)")
 
 # The row is made before it is locked, so that a key's first requests wait for each other too.
@@ -175,6 +179,12 @@ def charge(connection: Connection, key_id: str, limits: KeyLimits, cost: int) ->
         there = connection.execute(_COUNT, {"key_id": key_id}).one()
         check_jobs(limits, there.queued, there.in_flight)
     _write(connection, key_id, spent.plus(1, cost))
+
+
+def charge_again(connection: Connection, job_id: str) -> None:
+    """For a job that is queued anew after an end that gave its cost back to its key. Refuses nothing: who gives it back
+    has decided."""
+    connection.execute(_CHARGE_AGAIN, {"id": job_id})
 
 
 def _locked(connection: Connection, key_id: str, limits: KeyLimits) -> Spent:

@@ -130,9 +130,9 @@ class JobStore(Protocol):
     def claim(self, model: str, worker: str, lowest: Priority = Priority.BATCH) -> Job | None:
         """Takes the next queued job of the model: of the first lane that has one, down to `lowest`; there of the
         tenant that has had the fewest tokens for its weight; of this the oldest. Its first claim charges the tenant
-        with the job's estimated cost, its end with the difference to what it came to. Attempt += 1, state
-        in_progress. Two workers never get the same job. Jobs past their deadline are left to the sweeper. None:
-        nothing waits."""
+        with the job's estimated cost, its end with the difference to what it came to. A dead letter whose end gave all
+        of it back is charged anew. Attempt += 1, state in_progress. Two workers never get the same job. Jobs past their
+        deadline are left to the sweeper. None: nothing waits."""
         ...
 
     def save_partials(self, partials: Sequence[Partial]) -> frozenset[str]:

@@ -35,7 +35,7 @@ _CLAIM = text(f"""
     ), opened AS (
         INSERT INTO job_attempts (job_id, number, worker, claim)
         SELECT id, attempt, worker, CAST(:claim AS text) FROM taken
-    ), {charging("taken", "job.cost", "job.attempt = 1")}
+    ), {charging("taken", "job.cost", "job.attempt = job.charged_from")}
     {whole_jobs("taken")}""")
 
 _CLAIMED = text(

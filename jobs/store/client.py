@@ -8,10 +8,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from jobs.errors import IllegalTransition, JobPurged
 from jobs.job import AttemptEnd, Job, JobState, Token
+from jobs.limits import charge_again
 from jobs.store.ending import end_job, locked_job
 from jobs.store.intake import get_job
 from jobs.store.rows import add_tokens, encode
-from jobs.store.shares import enter
+from jobs.store.shares import enter, is_charged
 from jobs.tables import jobs
 
 
@@ -47,5 +48,7 @@ def requeue(connection: Connection, job_id: str, tenant: str | None) -> Job:
         raise JobPurged(job_id)
     fresh = {"state": JobState.QUEUED, "losses": 0, "error": None, "done_at": None}
     enter(connection, job_id)
+    if not is_charged(row):
+        charge_again(connection, job_id)
     connection.execute(update(jobs).where(jobs.c.id == job_id).values(**fresh))
     return get_job(connection, job_id)

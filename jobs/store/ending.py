@@ -11,12 +11,12 @@ from jobs.errors import JobNotFound, StaleAttempt
 from jobs.job import TOO_MANY_ATTEMPTS, AttemptEnd, FinishReason, Job, JobError, JobState, Stamps, Token, Usage
 from jobs.limits import CORRECTING
 from jobs.store.rows import add_tokens, encode, job_of, whole_jobs
-from jobs.store.shares import charging, correction, entering
+from jobs.store.shares import charging, correction, entering, is_charged
 from jobs.tables import jobs
 from jobs.webhooks.outbox import TELL_JOB, new_events
 
 _LOCKABLE = """
-    SELECT id, model, priority, tenant, cost, state, attempt, losses, max_attempts, worker, token_count,
+    SELECT id, model, priority, tenant, cost, charged_from, state, attempt, losses, max_attempts, worker, token_count,
            purged_at
     FROM jobs"""
 _LOCK_ATTEMPT = text(f"{_LOCKABLE} WHERE id = :id AND attempt = :attempt AND state = 'in_progress' FOR UPDATE")
@@ -45,7 +45,7 @@ _END = text(f"""
         UPDATE jobs
         SET state = :state, usage = CAST(:usage AS json), finish_reason = :finish_reason,
             finish_reasons = CAST(:finish_reasons AS json), error = CAST(:error AS json), done_at = now(),
-            worker = NULL, losses = :losses,
+            worker = NULL, losses = :losses, charged_from = :charged_from,
             {COUNTED}
         WHERE id = :id
         RETURNING *
@@ -74,6 +74,7 @@ def lockable() -> Select[Any]:
         jobs.c.priority,
         jobs.c.tenant,
         jobs.c.cost,
+        jobs.c.charged_from,
         jobs.c.state,
         jobs.c.attempt,
         jobs.c.losses,
@@ -123,7 +124,8 @@ def end_job(
         "count": count,
         "correction": charge,
         # The key was charged when the job came, its tenant's share only when it was claimed.
-        "key_correction": charge if row.attempt else -row.cost,
+        "key_correction": charge if is_charged(row) else -row.cost,
+        "charged_from": row.attempt + 1 if charge == -row.cost else row.charged_from,
         "usage": encode(usage) if usage else None,
         "finish_reason": finish_reason,
         "finish_reasons": encode(finish_reasons) if finish_reasons else None,

@@ -97,12 +97,18 @@ def by_share(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
     return sorted(rows, key=lambda row: (row.model, row.priority, row.tenant, row.id))
 
 
+def is_charged(row: Row[Any]) -> bool:
+    """Whether the tenant's share has the job's estimate: since its first claim, and not after an end that gave all of
+    it back. A dead letter that is queued again after such an end is charged anew when it is claimed."""
+    return bool(row.attempt >= row.charged_from)
+
+
 def correction(row: Row[Any], end: AttemptEnd, usage: Usage | None, count: int) -> int:
-    """What the end of a job adds to the estimate that its first claim was charged. `count`: tokens it has drawn.
+    """What the end of a job adds to the estimate that a claim was charged. `count`: tokens it has drawn.
 
     Without a usage, the estimate stands for a job that was stopped while it ran or had drawn something (what its
     prompt came to is not known); one that never got so far had nothing."""
-    if row.attempt == 0:
+    if not is_charged(row):
         return 0
     if usage is not None:
         return int(usage.total_tokens - row.cost)

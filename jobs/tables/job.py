@@ -64,6 +64,8 @@ jobs = Table(
     Column("webhook", JSON(none_as_null=True)),
     # The estimate of its tokens, prompt and answer.
     Column("cost", Integer, nullable=False, server_default="1"),
+    # The first attempt whose claim charges the cost to the tenant's share: what was charged before was given back.
+    Column("charged_from", Integer, nullable=False, server_default="1"),
     # Since when its content is gone: request, tokens, metadata, door.
     Column("purged_at", INSTANT),
     Index("ix_jobs_turn", "model", "priority", "tenant", "number", postgresql_where=QUEUED),

@@ -200,6 +200,51 @@ def test_a_dead_letter_that_is_given_back_waits_its_turn(store: JobStore) -> Non
     assert "b" in order(store, 3)
 
 
+def die(store: JobStore, tokens: tuple[Token, ...] = ()) -> Job:
+    """Ends the next job as a dead letter, if it may be lost once only, and gives it back."""
+    job = claim(store)
+    assert store.give_back(job.id, job.attempt, AttemptEnd.ENGINE_DIED, "", tokens).state is JobState.FAILED
+    return store.requeue(job.id)
+
+
+def test_a_dead_letter_that_is_given_back_is_charged_its_estimate_when_it_is_claimed(store: JobStore) -> None:
+    queue(store, "acme", max_attempts=1, cost=40)
+    die(store)
+    queue(store, "bolt", 20)
+    queue(store, "acme", 20)
+    assert order(store, 8) == "abbbbaba"
+
+
+@pytest.mark.parametrize("deaths", [0, 1, 3])
+def test_a_dead_letter_comes_to_what_it_used_however_often_it_was_given_back(store: JobStore, deaths: int) -> None:
+    queue(store, "cord", 20)
+    queue(store, "bolt", max_attempts=1, cost=40)
+    for _ in range(deaths):
+        die(store)
+    finish(store, claim(store), 30)
+    queue(store, "bolt", 5)
+    assert order(store, 6) == "cccbcb"
+
+
+def test_a_dead_letter_with_tokens_keeps_its_charge_and_is_not_charged_again(store: JobStore) -> None:
+    queue(store, "cord", 20)
+    queue(store, "bolt", max_attempts=1, cost=40)
+    die(store, (Token(1, "x"),))
+    queue(store, "bolt", 5)
+    assert order(store, 4) == "cccc"
+    finish(store, claim(store), 40)
+    assert order(store, 2) == "bc"
+
+
+def test_a_dead_letter_that_is_cancelled_while_it_waits_again_costs_nothing(store: JobStore) -> None:
+    queue(store, "acme", max_attempts=1, cost=40)
+    dead = die(store)
+    queue(store, "bolt", 20)
+    queue(store, "acme", 20)
+    store.cancel(dead.id)
+    assert order(store, 6) == "ababab"
+
+
 def test_queue_place_follows_the_fair_order(timed_store: TimedStore) -> None:
     store = timed_store.store
     queue(store, "acme", 30, cost=10)

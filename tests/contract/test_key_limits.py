@@ -11,7 +11,7 @@ import pytest
 from jobs.database import Database
 from jobs.errors import IdempotencyKeyTaken, LimitReached
 from jobs.idempotency import IdempotencyKey
-from jobs.job import BatchLine, FinishReason, Job, JobState, Origin, Outcome, Token, Usage
+from jobs.job import AttemptEnd, BatchLine, FinishReason, Job, JobState, Origin, Outcome, Token, Usage
 from jobs.limits import KeyLimits, KeyUsage, Limit, PostgresKeyUsage, Spent
 from jobs.ports import JobFilter, JobStore
 from jobs.store import PostgresJobStore
@@ -204,6 +204,27 @@ def test_a_job_that_never_ran_costs_no_tokens(parts: Parts) -> None:
     parts.store.cancel(job.id)
     parts.store.cancel(job.id)
     assert_about(parts.usage.spent(KEY, LIMITS).tokens, 1_000_000)
+
+
+def test_a_dead_letter_that_is_given_back_is_charged_to_its_key_again_and_once(parts: Parts) -> None:
+    job = parts.store.insert(new_job(origin=Origin(KEY), cost=2_000_000, max_attempts=1), limits=LIMITS)
+    for attempt in (1, 2):
+        assert parts.store.claim("tiny", "w") is not None
+        parts.store.give_back(job.id, attempt, AttemptEnd.ENGINE_DIED, "", ())
+        assert_about(parts.usage.spent(KEY, LIMITS).tokens, 0)
+        parts.store.requeue(job.id)
+        assert_about(parts.usage.spent(KEY, LIMITS).tokens, 2_000_000)
+    finish(parts, 1_500_000)
+    assert_about(parts.usage.spent(KEY, LIMITS).tokens, 1_500_000)
+
+
+def test_a_dead_letter_that_is_cancelled_while_it_waits_again_costs_its_key_nothing(parts: Parts) -> None:
+    job = parts.store.insert(new_job(origin=Origin(KEY), cost=2_000_000, max_attempts=1), limits=LIMITS)
+    assert parts.store.claim("tiny", "w") is not None
+    parts.store.give_back(job.id, 1, AttemptEnd.ENGINE_DIED, "", ())
+    parts.store.requeue(job.id)
+    parts.store.cancel(job.id)
+    assert_about(parts.usage.spent(KEY, LIMITS).tokens, 0)
 
 
 def test_a_correction_is_forgotten_when_its_key_is_used_no_more(parts: Parts) -> None:

@@ -42,6 +42,7 @@ class FakeJobStore:
         self._attempts: dict[str, list[Attempt]] = {}
         self.weights: dict[str, float] = {}
         self._shares: dict[tuple[str, int, str], float] = {}
+        self._charged_from: dict[str, int] = {}
         self._used_at: dict[tuple[str, int, str], datetime] = {}
         self._workers: dict[str, WorkerStatus] = {}
 
@@ -187,7 +188,7 @@ class FakeJobStore:
             if not waiting:
                 return None
             job = min(waiting, key=lambda job: (job.priority, self._shares[_lane(job)], job.tenant))
-            if job.attempt == 0:
+            if job.attempt + 1 == self._charged_from.get(job.id, 1):
                 self._charge(job, job.cost)
             claimed = replace(
                 job,
@@ -298,6 +299,8 @@ class FakeJobStore:
             if job.purged_at is not None:
                 raise JobPurged(job_id)
             self._enter(job)
+            if not self._is_charged(job):
+                self._usage.correct(job.origin.key_id, job.cost)
             timeline = replace(job.timeline, done_at=None)
             return self._put(replace(job, state=JobState.QUEUED, losses=0, error=None, timeline=timeline))
 
@@ -436,9 +439,16 @@ class FakeJobStore:
             correction = max(0, len(job.tokens) - job.cost)
         else:
             correction = -job.cost
+        if not self._is_charged(job):
+            self._usage.correct(job.origin.key_id, -job.cost)
+            return
         self._usage.correct(job.origin.key_id, correction)
-        if job.attempt > 0:
-            self._charge(job, correction)
+        self._charge(job, correction)
+        if correction == -job.cost:
+            self._charged_from[job.id] = job.attempt + 1
+
+    def _is_charged(self, job: Job) -> bool:
+        return job.attempt >= self._charged_from.get(job.id, 1)
 
     def _is_current(self, job_id: str, attempt: int) -> bool:
         job = self._jobs.get(job_id)

@@ -10,9 +10,13 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from cli.services import Services
+from jobs.database import Database
 from jobs.errors import StoreUnavailable
+from jobs.job import AttemptEnd, Token
 from jobs.schema import migrate
+from jobs.store import PostgresJobStore
 from jobs.tables import metadata
+from tests.fixtures.jobs import new_job
 
 pytestmark = pytest.mark.integration
 
@@ -43,3 +47,22 @@ def test_migrations_started_by_several_processes_at_once_all_succeed(services: S
 def test_migrating_a_database_that_is_away_says_so(services: Services) -> None:
     with pytest.raises(StoreUnavailable, match="does not exist"):
         migrate(services.postgres.url("nowhere"))
+
+
+def test_dead_letters_of_an_older_schema_are_charged_from_their_next_claim_unless_their_charge_stands(
+    database_url: str,
+) -> None:
+    database = Database(database_url)
+    store = PostgresJobStore(database)
+    for job_id, tokens in (("job_nothing", ()), ("job_tokens", (Token(1, "x"),)), ("job_waits", ())):
+        store.insert(new_job(id=job_id, max_attempts=2 if job_id == "job_waits" else 1))
+        store.claim("tiny", "w")
+        store.give_back(job_id, 1, AttemptEnd.ENGINE_DIED, "", tokens)
+    database.close()
+    with psycopg.connect(database_url) as connection:
+        connection.execute("ALTER TABLE jobs DROP COLUMN charged_from")
+        connection.execute("UPDATE alembic_version SET version_num = '0013'")
+    migrate(database_url)
+    with psycopg.connect(database_url) as connection:
+        found = connection.execute("SELECT id, charged_from FROM jobs ORDER BY id").fetchall()
+    assert found == [("job_nothing", 2), ("job_tokens", 1), ("job_waits", 1)]
