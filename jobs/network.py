@@ -22,6 +22,8 @@ import httpcore2
 from jobs.address import is_public
 from jobs.errors import VlmqError
 
+_LOOK_S = 1.0
+
 
 class HostRefused(VlmqError):
     """Of a URL whose host is not connected to, now or later."""
@@ -46,16 +48,19 @@ def system_resolver(host: str, port: int) -> list[str]:
 
 
 class Deadline:
-    """A point in time that every wait of one exchange is cut to."""
+    """A point in time that every wait of one exchange is cut to; it comes early when nobody wants the answer."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, unwanted: Callable[[], bool] = lambda: False) -> None:
         self._end = time.monotonic() + seconds
+        self._unwanted = unwanted
 
     def cut(self, timeout: float | None) -> float:
         """Raises ReadTimeout when nothing is left."""
         left = self._end - time.monotonic()
         if left <= 0:
             raise httpcore2.ReadTimeout("the time for the whole exchange is over")
+        if self._unwanted():
+            raise httpcore2.ReadTimeout("nobody waits for it any more")
         return left if timeout is None else min(timeout, left)
 
 
@@ -148,7 +153,16 @@ class _BoundedStream(httpcore2.NetworkStream):
         self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._deadline.cut(timeout))
+        """In pieces of time, between which it is seen whether somebody still waits."""
+        left = self._deadline.cut(timeout)
+        while True:
+            piece = min(left, _LOOK_S)
+            try:
+                return self._stream.read(max_bytes, self._deadline.cut(piece))
+            except httpcore2.ReadTimeout:
+                left -= piece
+                if left <= 0:
+                    raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, self._deadline.cut(timeout))

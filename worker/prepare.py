@@ -3,7 +3,7 @@
 Stops early when the job's ending is decided meanwhile. Knows no store and no engine process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +97,7 @@ class Preparer:
         """Raises RequestRefused, MediaUnavailable; Stopped as soon as `ending` is set."""
         parts = media_of(request.messages)
         self._check_count(parts)
-        opened = self._threads.each(self._open, parts, ending, lambda part: host_of(part.source))
+        opened = self._all_open(parts, ending)
         self._check_tiles(parts, opened)
         cuts = self._threads.each(self._cut, list(zip(parts, opened, strict=True)), ending)
         images = [image for pieces in cuts for image in pieces]
@@ -111,7 +111,7 @@ class Preparer:
         prompt that is too long."""
         parts = media_of(request.messages)
         self._check_count(parts)
-        opened = self._threads.each(self._open, parts, ending, lambda part: host_of(part.source))
+        opened = self._all_open(parts, ending)
         self._check_tiles(parts, opened)
         counts = [self._tiles(part, media) for part, media in zip(parts, opened, strict=True)]
         frames = [count for part, count in zip(parts, counts, strict=True) if isinstance(part, VideoPart)]
@@ -133,20 +133,25 @@ class Preparer:
         self._threads.close()
         self._decoders.close()
 
-    def _open(self, part: MediaPart) -> Opened:
+    def _all_open(self, parts: Sequence[MediaPart], ending: "Future[Any]") -> list[Opened]:
+        return self._threads.each(
+            lambda part: self._open(part, ending.done), parts, ending, lambda part: host_of(part.source)
+        )
+
+    def _open(self, part: MediaPart, unwanted: Callable[[], bool]) -> Opened:
         work: Work
         if isinstance(part, ImagePart):
-            work = ImageWork(self._images.load(part.source), self._limits.image)
+            work = ImageWork(self._images.load(part.source, unwanted), self._limits.image)
         else:
             segments = Segments(part.num_segments or self._limits.segments, part.start, part.end)
-            work = VideoWork(self._video_bytes(part.source), segments, self._limits.video)
+            work = VideoWork(self._video_bytes(part.source, unwanted), segments, self._limits.video)
         size = self._decoders.ask(work)
         assert not isinstance(size, Pieces)
         return Opened(work, size)
 
-    def _video_bytes(self, source: str) -> bytes:
+    def _video_bytes(self, source: str, unwanted: Callable[[], bool]) -> bytes:
         try:
-            return self._videos.load(source)
+            return self._videos.load(source, unwanted)
         except MediaRefused as exc:
             raise exc.of_video() from exc
         except MediaUnavailable as exc:

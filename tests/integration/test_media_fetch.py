@@ -1,14 +1,20 @@
 """Fetching over real sockets: limits, redirects, and that no private address is ever connected to."""
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from jobs.network import HostRule, system_resolver
+from tests.fixtures.eventually import eventually
+from tests.fixtures.tls import CERTIFICATE
 from worker.errors import MediaUnavailable
 from worker.media.errors import MediaRefused
 from worker.media.fetch import Fetcher, FetchLimits
@@ -20,7 +26,7 @@ LIMITS = FetchLimits(max_bytes=10_000, max_redirects=3, connect_s=2, read_s=1, t
 
 
 class Handler(BaseHTTPRequestHandler):
-    """`/ok`, `/status/<n>`, `/to/<url>`, `/loop`, `/big`, `/endless`, `/drip`, `/empty`, `/gzip`."""
+    """`/ok`, `/status/<n>`, `/to/<url>`, `/loop`, `/big`, `/endless`, `/drip`, `/hold`, `/empty`, `/gzip`."""
 
     server: "Server"
 
@@ -60,6 +66,11 @@ class Handler(BaseHTTPRequestHandler):
     def _hang_up(self, _: str) -> None:
         self.close_connection = True
 
+    def _hold(self, _: str) -> None:
+        assert self.server.go.wait(90)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._ok("")
+
     def _endless(self, _: str) -> None:
         self.send_response(200)
         self.end_headers()
@@ -91,6 +102,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.seen: list[tuple[str, dict[str, str]]] = []
+        self.go = threading.Event()
 
     @property
     def url(self) -> str:
@@ -99,6 +111,33 @@ class Server(ThreadingHTTPServer):
     @property
     def place(self) -> str:
         return f"127.0.0.1:{self.server_port}"
+
+
+def answer_in_two(listening: socket.socket, answer: bytes, go: threading.Event) -> int:
+    """Over TLS; the last bytes of its only record are sent when `go` is set. How many bytes it had."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_side=True)
+    listening.settimeout(60)
+    connection, _ = listening.accept()
+    with connection:
+        connection.settimeout(60)
+        for step in (tls.do_handshake, partial(tls.read, 4096)):
+            while True:
+                try:
+                    step()
+                    break
+                except ssl.SSLWantReadError:
+                    connection.sendall(outgoing.read())
+                    incoming.write(connection.recv(4096))
+        connection.sendall(outgoing.read())
+        tls.write(answer)
+        record = outgoing.read()
+        connection.sendall(record[:-100])
+        assert go.wait(90)
+        connection.sendall(record[-100:])
+        return len(record)
 
 
 @pytest.fixture
@@ -290,6 +329,47 @@ def test_proxy_of_the_environment_is_not_used(server, listener, monkeypatch):
         monkeypatch.setenv(name, f"http://127.0.0.1:{listener.port}")
     assert fetcher(server.place).fetch(f"{server.url}/ok") == BODY
     assert not listener.was_connected_to()
+
+
+@pytest.mark.parametrize("path", ["drip", "hold"])
+def test_fetch_that_nobody_waits_for_any_more_ends(server, path):
+    unwanted = threading.Event()
+    patient = FetchLimits(max_bytes=10_000, max_redirects=0, connect_s=2, read_s=600, total_s=600)
+    with ThreadPoolExecutor(1) as thread:
+        fetch = fetcher(server.place, limits=patient)
+        fetching = thread.submit(fetch.fetch, f"{server.url}/{path}", unwanted.is_set)
+        eventually("the host is asked", lambda: server.seen)
+        unwanted.set()
+        error = fetching.exception(60)
+    server.go.set()
+    assert isinstance(error, MediaUnavailable)
+    assert "nobody waits for it any more" in str(error)
+
+
+def test_host_that_is_silent_for_longer_than_one_look_may_still_answer(server):
+    patient = FetchLimits(max_bytes=10_000, max_redirects=0, connect_s=2, read_s=60, total_s=60)
+    with ThreadPoolExecutor(1) as thread:
+        fetching = thread.submit(fetcher(server.place, limits=patient).fetch, f"{server.url}/hold")
+        with pytest.raises(TimeoutError):
+            fetching.result(2.5)
+        server.go.set()
+        assert fetching.result(60) == BODY
+
+
+def test_answer_over_tls_that_pauses_inside_a_record_is_read_whole(monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    patient = FetchLimits(max_bytes=10_000, max_redirects=0, connect_s=60, read_s=60, total_s=60)
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
+    go = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(2) as threads:
+        place = f"127.0.0.1:{listening.getsockname()[1]}"
+        sent = threads.submit(answer_in_two, listening, answer, go)
+        fetching = threads.submit(fetcher(place, limits=patient).fetch, f"https://{place}/")
+        with pytest.raises(TimeoutError):
+            fetching.result(2.5)
+        go.set()
+        assert sent.result(60) > len(BODY)
+        assert fetching.result(60) == BODY
 
 
 def test_port_that_is_not_allowed_is_refused_before_resolving(listener):

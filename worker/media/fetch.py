@@ -4,6 +4,7 @@ Proxies named in the environment are not used: they would decide where a request
 """
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpcore2
@@ -51,17 +52,17 @@ class Fetcher:
         self._resolve = resolve
         self._tls = ssl.create_default_context()
 
-    def fetch(self, url: str) -> bytes:
-        """Raises MediaRefused for what will not change, MediaUnavailable for what may (5xx, silence)."""
+    def fetch(self, url: str, unwanted: Callable[[], bool] = lambda: False) -> bytes:
+        """Raises MediaRefused for what will not change, MediaUnavailable for what may (5xx, silence), and soon after
+        it is `unwanted`."""
         try:
-            return self._follow(url)
+            return self._follow(url, Deadline(self._limits.total_s, unwanted))
         except AddressRefused as exc:
             raise MediaRefused(MediaCode.INVALID_URL, str(exc)) from exc
         except HostUnknown as exc:
             raise MediaRefused(MediaCode.DOWNLOAD_FAILED, str(exc)) from exc
 
-    def _follow(self, url: str) -> bytes:
-        deadline = Deadline(self._limits.total_s)
+    def _follow(self, url: str, deadline: Deadline) -> bytes:
         backend = PinnedBackend(self._rule, deadline, self._resolve)
         with httpcore2.ConnectionPool(ssl_context=self._tls, network_backend=backend) as pool:
             for _ in range(self._limits.max_redirects + 1):

@@ -1,5 +1,6 @@
 """From a medium's reference to its encoded bytes, by the reference's scheme."""
 
+from collections.abc import Callable
 from typing import Protocol, Self
 
 from jobs.errors import BlobNotFound, BlobsUnavailable
@@ -40,15 +41,16 @@ class Sources:
         files = FileRoots(settings.allowed_file_roots, max_bytes)
         return cls(blobs, files, Fetcher(rule, limits), max_bytes)
 
-    def load(self, source: str) -> bytes:
-        """`blob:<sha256>`, `http(s)://…` or `file://…`. Raises MediaRefused, MediaUnavailable."""
+    def load(self, source: str, unwanted: Callable[[], bool]) -> bytes:
+        """`blob:<sha256>`, `http(s)://…` or `file://…`. Raises MediaRefused, MediaUnavailable; the latter too once
+        nobody wants what a host has not sent."""
         scheme = source.partition(":")[0].lower()
         if scheme == "blob":
             data = self._blob(source.partition(":")[2])
         elif scheme == "file":
             data = self._files.read(source)
         elif scheme in ("http", "https"):
-            data = self._fetcher.fetch(source)
+            data = self._fetcher.fetch(source, unwanted)
         else:
             raise MediaRefused(MediaCode.INVALID_URL, f"media cannot come from {scheme[:40]!r} URLs")
         if not data:
