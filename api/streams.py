@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from api.follower import Follower
 from jobs.errors import StreamUnavailable, Unavailable
@@ -167,6 +167,8 @@ class StreamReader:
                 if self._connected:
                     log.warning("the event logs cannot be read: %s", exc, extra={"action": "streams.lost"})
                 self._connected = False
+                if isinstance(exc, ResponseError):
+                    await self._clear(cursors)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, BACK_OFF_S[1])
                 continue
@@ -174,6 +176,14 @@ class StreamReader:
                 log.info("the event logs can be read again", extra={"action": "streams.back"})
             self._connected, pause = True, BACK_OFF_S[0]
             self._spread(reply)
+
+    async def _clear(self, keys: Iterable[str]) -> None:
+        """Removes what is no stream: for one such key Redis refuses to read all. Nobody's log is lost with it."""
+        with suppress(RedisError, OSError):
+            for key in keys:
+                if await self._redis.type(key) not in (b"stream", b"none"):
+                    log.warning("a key is no event log: %s", key, extra={"action": "streams.cleared"})
+                    await self._redis.delete(key)
 
     def _cursors(self) -> dict[Any, Any]:
         places = ((channel.key, channel.cursor) for channel in self._channels.values())

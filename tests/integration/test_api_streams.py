@@ -135,6 +135,23 @@ async def test_entry_that_nobody_can_read_is_read_from_the_row(
     assert not reader.broken
 
 
+async def test_key_that_is_no_log_costs_the_readers_of_other_logs_nothing(
+    start: Start, event_log: RedisEventLog, rows: Rows, redis_url: str, redis_prefix: str
+) -> None:
+    log = log_with(4, ended=True)
+    rows.logs = {JOB: log[:1], "job_spoiled": log[:1]}
+    with redis.Redis.from_url(redis_url) as client:
+        client.set(stream_key(redis_prefix, "job_spoiled"), "no stream")
+    reader = start()
+    spoiled = asyncio.create_task(read_all(reader, "job_spoiled", log[:1]))
+    task = asyncio.create_task(read_all(reader, JOB, log[:1]))
+    await asyncio.to_thread(write_all, event_log, JOB, log)
+    # What its row says stays behind: it comes from Redis.
+    assert await task == list(enumerate(log))
+    rows.logs["job_spoiled"] = log
+    assert await spoiled == list(enumerate(log))
+
+
 async def test_loop_that_breaks_leaves_nobody_waiting_and_says_so(start: Start, rows: Rows) -> None:
     rows.logs[JOB] = log_with(1)
     rows.fault = ValueError("a row that nobody can read")
