@@ -139,8 +139,8 @@ CORRECTING = """
 charge adds up, because the end of a job must not wait for the key's lock."""
 
 _CHARGE_AGAIN = text("""
-    INSERT INTO key_corrections (key_id, tokens) SELECT key_id, cost FROM jobs
-    WHERE id = :id AND cost <> 0 AND EXISTS (SELECT FROM key_usage WHERE key_id = jobs.key_id)""")
+    INSERT INTO key_corrections (key_id, tokens) SELECT key_id, CAST(:tokens AS int) FROM jobs
+    WHERE id = :id AND CAST(:tokens AS int) <> 0 AND EXISTS (SELECT FROM key_usage WHERE key_id = jobs.key_id)""")
 
 _EXPIRE = text("DELETE FROM key_corrections WHERE made_at < now() - make_interval(secs => :kept_s)")
 
@@ -181,10 +181,10 @@ def charge(connection: Connection, key_id: str, limits: KeyLimits, cost: int) ->
     _write(connection, key_id, spent.plus(1, cost))
 
 
-def charge_again(connection: Connection, job_id: str) -> None:
-    """For a job that is queued anew after an end that gave its cost back to its key. Refuses nothing: who gives it back
-    has decided."""
-    connection.execute(_CHARGE_AGAIN, {"id": job_id})
+def charge_again(connection: Connection, job_id: str, tokens: int) -> None:
+    """For a job that is queued anew: takes back what its end has corrected. Refuses nothing: who queues it has
+    decided."""
+    connection.execute(_CHARGE_AGAIN, {"id": job_id, "tokens": tokens})
 
 
 def _locked(connection: Connection, key_id: str, limits: KeyLimits) -> Spent:

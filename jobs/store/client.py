@@ -12,7 +12,7 @@ from jobs.limits import charge_again
 from jobs.store.ending import end_job, locked_job
 from jobs.store.intake import get_job
 from jobs.store.rows import add_tokens, encode
-from jobs.store.shares import enter, is_charged
+from jobs.store.shares import enter, reopen
 from jobs.tables import jobs
 
 
@@ -47,8 +47,7 @@ def requeue(connection: Connection, job_id: str, tenant: str | None) -> Job:
     if row.purged_at is not None:
         raise JobPurged(job_id)
     fresh = {"state": JobState.QUEUED, "losses": 0, "error": None, "done_at": None}
+    charge_again(connection, job_id, reopen(connection, row))
     enter(connection, job_id)
-    if not is_charged(row):
-        charge_again(connection, job_id)
     connection.execute(update(jobs).where(jobs.c.id == job_id).values(**fresh))
     return get_job(connection, job_id)

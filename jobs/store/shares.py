@@ -70,6 +70,23 @@ def enter(connection: Connection, job_id: str) -> None:
     connection.execute(_ENTER, {"id": job_id})
 
 
+_REOPEN = text(f"""
+    WITH again AS (
+        SELECT job.*, greatest(last.tokens - job.cost, 0) AS surplus
+        FROM jobs AS job JOIN job_attempts AS last ON (last.job_id, last.number) = (job.id, job.attempt)
+        WHERE job.id = :id
+    ), {charging("again", "-job.surplus", "job.surplus > 0")}
+    SELECT surplus FROM again""")
+
+
+def reopen(connection: Connection, row: Row[Any]) -> int:
+    """Takes the end of a dead letter back, before it enters the queue again: its next end settles the whole. What it
+    had drawn beyond its estimate leaves its tenant's share; an estimate that its end gave back waits for the claim.
+    Returns what its key, which is charged while a job waits too, is to be charged for that."""
+    surplus = int(connection.execute(_REOPEN, {"id": row.id}).scalar_one())
+    return -surplus if is_charged(row) else int(row.cost)
+
+
 # A job that comes where others of its tenant wait does not touch their share: it must not be about to go. So the share
 # of those is renewed long before.
 _FORGET = text(f"""

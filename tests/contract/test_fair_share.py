@@ -236,6 +236,16 @@ def test_a_dead_letter_with_tokens_keeps_its_charge_and_is_not_charged_again(sto
     assert order(store, 2) == "bc"
 
 
+def test_a_dead_letter_that_drew_more_than_its_estimate_is_settled_once(store: JobStore) -> None:
+    queue(store, "cord", 20)
+    queue(store, "bolt", max_attempts=1, cost=10)
+    die(store, tuple(Token(k, "x") for k in range(30)))
+    assert order(store, 1) == "c"
+    finish(store, claim(store), 40)
+    queue(store, "bolt", 5)
+    assert order(store, 6) == "cccbcb"
+
+
 def test_a_dead_letter_that_is_cancelled_while_it_waits_again_costs_nothing(store: JobStore) -> None:
     queue(store, "acme", max_attempts=1, cost=40)
     dead = die(store)

@@ -218,6 +218,16 @@ def test_a_dead_letter_that_is_given_back_is_charged_to_its_key_again_and_once(p
     assert_about(parts.usage.spent(KEY, LIMITS).tokens, 1_500_000)
 
 
+def test_what_a_dead_letter_drew_beyond_its_estimate_is_charged_to_its_key_once(parts: Parts) -> None:
+    limits = KeyLimits(tokens_per_minute=1000)
+    job = parts.store.insert(new_job(origin=Origin(KEY), cost=10, max_attempts=1), limits=limits)
+    assert parts.store.claim("tiny", "w") is not None
+    parts.store.give_back(job.id, 1, AttemptEnd.ENGINE_DIED, "", [Token(k, "x") for k in range(900)])
+    assert 100 < parts.usage.spent(KEY, limits).tokens <= 900
+    parts.store.requeue(job.id)
+    assert parts.usage.spent(KEY, limits).tokens <= 10
+
+
 def test_a_dead_letter_that_is_cancelled_while_it_waits_again_costs_its_key_nothing(parts: Parts) -> None:
     job = parts.store.insert(new_job(origin=Origin(KEY), cost=2_000_000, max_attempts=1), limits=LIMITS)
     assert parts.store.claim("tiny", "w") is not None

@@ -298,9 +298,10 @@ class FakeJobStore:
                 raise IllegalTransition(job.state, JobState.QUEUED)
             if job.purged_at is not None:
                 raise JobPurged(job_id)
+            surplus = max(0, self._attempts[job_id][-1].tokens - job.cost)
+            self._charge(job, -surplus)
+            self._usage.correct(job.origin.key_id, -surplus if self._is_charged(job) else job.cost)
             self._enter(job)
-            if not self._is_charged(job):
-                self._usage.correct(job.origin.key_id, job.cost)
             timeline = replace(job.timeline, done_at=None)
             return self._put(replace(job, state=JobState.QUEUED, losses=0, error=None, timeline=timeline))
 
