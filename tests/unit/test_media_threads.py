@@ -93,11 +93,12 @@ def test_job_of_many_media_holds_its_share_and_others_run(crowd: Crowd, works: W
 
 
 def test_jobs_of_several_slow_hosts_leave_every_other_job_a_thread(crowd: Crowd, works: Works) -> None:
-    slow = [crowd.begin(f"s{k}", host, *range(32)) for k, host in enumerate(("slow", "slower", "slowest", "slow"))]
-    crowd.holds(4 + SPARE)
-    rest = [crowd.begin(f"r{k}", f"fast{k}", 1, 2, 3) for k in range(JOBS - 4)]
+    slow = [crowd.begin(f"s{k}", host, *range(32)) for k, host in enumerate(("slow", "slower", "slowest") * 2)]
+    crowd.holds(6 + SPARE)
+    rest = [crowd.begin(f"r{k}", "fast", 1, 2, 3) for k in range(JOBS - 6)]
     assert [job.result(90) for job in rest] == [[1, 2, 3]] * len(rest)
-    assert works.now["all"] == 4 + SPARE and not any(job.done() for job in slow)
+    assert works.now["all"] == 6 + SPARE and not any(job.done() for job in slow)
+    assert works.most["all"] <= JOBS + SPARE and all(works.most[f"r{k}"] == 1 for k in range(len(rest)))
 
 
 def test_one_host_holds_half_of_the_threads_however_many_jobs_name_it(crowd: Crowd, works: Works) -> None:
@@ -120,6 +121,7 @@ def test_works_of_stopped_jobs_that_go_on_take_no_thread_of_others(crowd: Crowd,
             job.result(90)
     others = [crowd.begin(f"o{k}", "slower" if k % 2 else "slowest", *range(4)) for k in range(JOBS)]
     crowd.holds(2 * SHARE + JOBS)
+    assert [works.now[f"o{k}"] for k in range(JOBS)] == [1] * JOBS
     works.go.set()
     assert [job.result(90) for job in others] == [list(range(4))] * JOBS
     assert sum(1 for item in works.order if item[0].startswith("s")) == 2 * SHARE
