@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.models",
     "tests.fixtures.jobs",
     "tests.fixtures.api",
+    "tests.fixtures.batches",
     "tests.fixtures.worker",
     "tests.fixtures.job_bench",
     "tests.fixtures.tensorrt_llm",
