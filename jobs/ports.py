@@ -194,6 +194,11 @@ class JobStore(Protocol):
 
     # -- the sweeper's side
 
+    def heed_clock(self, lease_s: float) -> None:
+        """A worker that was heard in the future was heard before the clock was set back: it gets one lease from now,
+        which the living ones renew. `take_back_lost` does this too."""
+        ...
+
     def take_back_lost(self, lease_s: float, limit: int = 500) -> list[Job]:
         """Gives back every job whose worker has been silent for longer than the lease, or is unknown. Returns the
         jobs, queued again or failed as `too_many_attempts`."""

@@ -28,15 +28,22 @@ class Sweeper:
     def sweep(self, judge: bool = True) -> None:
         """The part that somebody waits for. `judge`: whether a worker's silence tells anything now. Raises
         StoreUnavailable."""
-        for job in self._store.take_back_lost(self._lease_s) if judge else ():
-            log.warning("took back %s", job.id, extra={"action": "taken_back", "job_id": job.id})
-            if job.state.terminal:
-                self._end_log(job)
+        if judge:
+            self._take_back()
+        else:
+            # Or a lease that begins when the clock is heeded would begin only when silence tells something again.
+            self._store.heed_clock(self._lease_s)
         for job in self._store.fail_past_deadline():
             log.info("deadline of %s passed", job.id, extra={"action": "deadline", "job_id": job.id})
             self._end_log(job)
             if job.worker is not None:
                 self._control.stop_job(job.worker, job.id)
+
+    def _take_back(self) -> None:
+        for job in self._store.take_back_lost(self._lease_s):
+            log.warning("took back %s", job.id, extra={"action": "taken_back", "job_id": job.id})
+            if job.state.terminal:
+                self._end_log(job)
 
     def ring(self) -> None:
         """Sees that as many bells wait as there are jobs to answer them with, up to MOST_BELLS for each model: whether

@@ -117,6 +117,9 @@ class PostgresJobStore:
     def requeue(self, job_id: str, tenant: str | None = None) -> Job:
         return self._database.transaction(lambda on: client.requeue(on, job_id, tenant))
 
+    def heed_clock(self, lease_s: float) -> None:
+        self._database.statement(lambda on: sweep.heed_clock(on, lease_s))
+
     def take_back_lost(self, lease_s: float, limit: int = 500) -> list[Job]:
         return self._database.transaction(lambda on: sweep.take_back_lost(on, lease_s, limit))
 

@@ -29,12 +29,15 @@ _CLAIMABLE = text("""
     ) AS job""")
 
 
+def heed_clock(connection: Connection, lease_s: float) -> None:
+    # By such a stamp a dead worker would live until the clock gets there; a living one must not lose its jobs.
+    ahead = workers.c.heartbeat_at > func.now() + timedelta(seconds=lease_s)
+    connection.execute(update(workers).where(ahead).values(heartbeat_at=func.now()))
+
+
 def take_back_lost(connection: Connection, lease_s: float, limit: int) -> list[Job]:
     lease = timedelta(seconds=lease_s)
-    # A stamp from the future is left from before the clock was set back. By it a dead worker would live until the clock
-    # gets there; a living one must not lose its jobs. So it gets one lease from now, which the living ones renew.
-    ahead = workers.c.heartbeat_at > func.now() + lease
-    connection.execute(update(workers).where(ahead).values(heartbeat_at=func.now()))
+    heed_clock(connection, lease_s)
     living = select(workers.c.id).where(workers.c.heartbeat_at >= func.now() - lease)
     lost = connection.execute(
         lockable()

@@ -93,6 +93,18 @@ def test_worker_with_a_heartbeat_from_a_clock_that_was_set_back_has_one_lease_mo
     assert [lost.id for lost in store.take_back_lost(LEASE_S)] == [job.id]
 
 
+def test_lease_after_the_clock_was_set_back_runs_while_silence_tells_nothing(timed_store: TimedStore) -> None:
+    store = timed_store.store
+    store.heartbeat(WORKER)
+    store.insert(new_job())
+    job = claimed(store)
+    timed_store.pass_time(-3600)
+    # The maintenance process has only just got the database back.
+    store.heed_clock(LEASE_S)
+    timed_store.pass_time(LEASE_S + 1)
+    assert [lost.id for lost in store.take_back_lost(LEASE_S)] == [job.id]
+
+
 def test_jobs_of_a_silent_worker_are_taken_back(timed_store: TimedStore) -> None:
     store = timed_store.store
     store.heartbeat(WORKER)

@@ -305,11 +305,15 @@ class FakeJobStore:
             timeline = replace(job.timeline, done_at=None)
             return self._put(replace(job, state=JobState.QUEUED, losses=0, error=None, timeline=timeline))
 
-    def take_back_lost(self, lease_s: float, limit: int = 500) -> list[Job]:
+    def heed_clock(self, lease_s: float) -> None:
         with self._lock:
             for name, status in self._workers.items():
                 if status.heartbeat_at > self._now() + timedelta(seconds=lease_s):
                     self._workers[name] = replace(status, heartbeat_at=self._now())
+
+    def take_back_lost(self, lease_s: float, limit: int = 500) -> list[Job]:
+        with self._lock:
+            self.heed_clock(lease_s)
             lost = [
                 job
                 for job in sorted(self._jobs.values(), key=lambda job: job.id)
