@@ -4,6 +4,7 @@ import contextlib
 import random
 import signal
 import time
+from datetime import datetime
 from typing import Any
 
 import psutil
@@ -12,6 +13,7 @@ from tests.chaos.quiet import until_quiet
 from tests.chaos.stage import CANARY_S, Stage, since
 from tests.fixtures.eventually import eventually
 
+SERVES = "engine serves"
 RENEWED_WITHIN_S = 3.0
 """More than two turns of a maintenance process."""
 
@@ -70,13 +72,13 @@ def _engine_gets(stage: Stage, dice: random.Random, number: signal.Signals) -> f
     engine = stage.cluster.engine(name)
     if engine is None:
         return None
-    pickup = stage.held_by(name)
+    pickup, serving = stage.held_by(name), _serving(stage, name)
     began = time.monotonic()
     with contextlib.suppress(psutil.NoSuchProcess):
         engine.send_signal(number)
     eventually(f"the jobs of {name} go on", pickup.done, CANARY_S)
     recovered = since(began)
-    eventually(f"{name} has another engine", lambda: _another_engine(stage, name, engine.pid), CANARY_S)
+    _note_start(stage, name, engine.pid, serving)
     return recovered if pickup.held else None
 
 
@@ -85,21 +87,29 @@ def _another_engine(stage: Stage, name: str, pid: int) -> bool:
     return engine is not None and engine.pid != pid
 
 
-def engine_start_s(stage: Stage, name: str) -> float:
-    """How long the engine process of a worker takes from its start until it serves, measured while nothing else
-    happens: its first one is killed."""
-    serving = stage.cluster.running[name].output().count("engine serves")
+def start_engine(stage: Stage, name: str) -> None:
+    """While nothing else happens: a worker's first engine is killed."""
+    serving = _serving(stage, name)
     engine = stage.cluster.engine(name)
     assert engine is not None, f"{name} has no engine"
     engine.kill()
-    eventually(f"{name} has another engine", lambda: _another_engine(stage, name, engine.pid), CANARY_S)
-    began = time.monotonic()
-    eventually(
-        f"the engine of {name} serves",
-        lambda: stage.cluster.running[name].output().count("engine serves") > serving,
-        CANARY_S,
-    )
-    return since(began)
+    _note_start(stage, name, engine.pid, serving)
+
+
+def _serving(stage: Stage, name: str) -> list[datetime]:
+    """When the engines of a worker began to serve, by its log."""
+    lines = stage.cluster.running[name].output().splitlines()
+    return [datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f").astimezone() for line in lines if SERVES in line]
+
+
+def _note_start(stage: Stage, name: str, dead: int, serving: list[datetime]) -> None:
+    """Of the engine that replaces the dead one. It takes longer on a machine that does other things."""
+    eventually(f"{name} has another engine", lambda: _another_engine(stage, name, dead), CANARY_S)
+    eventually(f"the engine of {name} serves", lambda: len(_serving(stage, name)) > len(serving), CANARY_S)
+    engine = stage.cluster.engine(name)
+    if engine is not None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            stage.engine_start_s = _serving(stage, name)[-1].timestamp() - engine.create_time()
 
 
 def drain_worker(stage: Stage, dice: random.Random) -> float | None:

@@ -22,10 +22,12 @@ class NotHere(Exception):
     """The machine does not allow this fault."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stage:
     cluster: Cluster
     ledger: Ledger
+    engine_start_s: float = 0.0
+    """How long the last engine took that was started, from its process's beginning until it served."""
 
     def canary(self) -> None:
         """Returns when a new job comes through, from the door to its answer."""

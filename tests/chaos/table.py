@@ -31,9 +31,8 @@ def chaos(reports: Reports) -> list[str]:
         struck.update(fault for fault in report["faults"] if fault not in report["not_here"])
         for fault, seconds in report["recoveries"].items():
             times[fault] += seconds
-            if (bar := report["bars"].get(fault)) is not None:
-                bars[fault].append(bar)
-                late[fault] += sum(one > bar for one in seconds)
+            bars[fault] += report["bars"].get(fault, [])
+            late[fault] += sum(one > bar for one, bar in zip(seconds, report["bars"].get(fault, []), strict=False))
     lines = ["| fault | struck | recovery, s: median | worst | at most | |", "|---|---|---|---|---|---|"]
     for fault in FAULTS:
         if struck[fault]:
