@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.fixtures.jobs",
     "tests.fixtures.api",
     "tests.fixtures.batches",
+    "tests.fixtures.delivery_bench",
     "tests.fixtures.worker",
     "tests.fixtures.job_bench",
     "tests.fixtures.tensorrt_llm",
