@@ -17,4 +17,5 @@ pytest_plugins = [
     "tests.fixtures.job_bench",
     "tests.fixtures.tensorrt_llm",
     "tests.fixtures.engines",
+    "tests.fixtures.tensorrt_executor",
 ]
