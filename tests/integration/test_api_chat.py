@@ -4,7 +4,6 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -26,12 +25,6 @@ PICTURE: Any = [
         ],
     }
 ]
-
-
-@pytest.fixture
-def client(api: ServedApi) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{api.url}/v1", api_key="any", max_retries=0, timeout=30) as made:
-        yield made
 
 
 def test_plain_answer_has_openais_shape(api: ServedApi, client: openai.OpenAI) -> None:

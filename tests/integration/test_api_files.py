@@ -28,12 +28,6 @@ def api(services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedAp
             yield running
 
 
-@pytest.fixture
-def client(api: ServedApi) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{api.url}/v1", api_key="none", max_retries=0) as made:
-        yield made
-
-
 def upload(http: httpx2.Client, data: bytes = LINES, name: str = "in.jsonl", headers=None, **fields: str):
     return http.post("/v1/files", data={"purpose": "batch"} | fields, files={"file": (name, data)}, headers=headers)
 

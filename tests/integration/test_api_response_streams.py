@@ -2,7 +2,6 @@
 
 import json
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -17,12 +16,6 @@ pytestmark = pytest.mark.integration
 
 TOKENS = tokens_of(("A ", "red ", "bus", ".", ""))
 Events = list[dict[str, Any]]
-
-
-@pytest.fixture
-def client(api: ServedApi) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{api.url}/v1", api_key="any", max_retries=0, timeout=30) as made:
-        yield made
 
 
 @pytest.fixture

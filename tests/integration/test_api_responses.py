@@ -1,7 +1,6 @@
 """Responses through OpenAI's own client, over the real server, store and event log."""
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -22,12 +21,6 @@ OPEN_RESPONSES_KEYS = {
     "presence_penalty", "frequency_penalty", "top_logprobs", "temperature", "reasoning", "usage", "max_output_tokens",
     "max_tool_calls", "store", "background", "service_tier", "metadata", "safety_identifier", "prompt_cache_key",
 }  # fmt: skip
-
-
-@pytest.fixture
-def client(api: ServedApi) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{api.url}/v1", api_key="any", max_retries=0, timeout=30) as made:
-        yield made
 
 
 def picture(text: str = "What is this?") -> Any:

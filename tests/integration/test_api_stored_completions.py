@@ -1,6 +1,5 @@
 """Stored chat completions through OpenAI's own client: read, list, label, delete; what is not stored is not there."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -12,12 +11,6 @@ pytestmark = pytest.mark.integration
 
 ASK: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is this?"}]
 PICTURE: Any = {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}}
-
-
-@pytest.fixture
-def client(api: ServedApi) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{api.url}/v1", api_key="any", max_retries=0, timeout=30) as made:
-        yield made
 
 
 def make(api: ServedApi, client: openai.OpenAI, **fields: Any) -> str:

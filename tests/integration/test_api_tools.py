@@ -1,7 +1,7 @@
 """Function tools through OpenAI's own client: declared, called whole and as a stream, answered, and refused by name."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -20,12 +20,6 @@ SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "require
 WEATHER: Any = {"type": "function", "function": {"name": "get_weather", "description": "d", "parameters": SCHEMA}}
 NOW: Any = {"type": "function", "function": {"name": "now"}}
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
-
-
-@pytest.fixture
-def client(api: ServedApi) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{api.url}/v1", api_key="any", max_retries=0, timeout=30) as made:
-        yield made
 
 
 def spelled(*texts: str) -> tuple[Token, ...]:
