@@ -114,7 +114,7 @@ def test_full_queue_throws_where_it_is_enqueued(trt: Any, trt_executor: Any) -> 
 def test_statistics_are_told_once(trt: Any, trt_executor: Any) -> None:
     trt_executor.enqueue_request(request_of(trt, 1, words(9, 8), 6))
     collect(trt_executor, 1)
-    time.sleep(0.05)
+    time.sleep(0.5)
     told = trt_executor.get_latest_iteration_stats()
     assert told and trt_executor.get_latest_iteration_stats() == []
     assert told[-1].kv_cache_stats.tokens_per_block == 32 and "inflight_batching_stats" in told[-1].to_json_str()
