@@ -35,6 +35,9 @@ IDLE_IN_TRANSACTION_S = 5.0
 """How long the locks of a process that froze, or was cut off, in the middle of a transaction are in the way of all the
 others: well under a lease, or the jobs that it held would be locked when they are to be taken from it."""
 
+_PEER_GONE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+"""Within a minute the server ends the sessions of a host that is gone, which hold its connections."""
+
 
 class Database:
     """A pool of at most `pool_size` connections, opened when they are needed.
@@ -90,7 +93,10 @@ def engine(url: str, pool_size: int, connect_timeout_s: float, statement_timeout
         "statement_timeout": f"{int(statement_timeout_s * 1000)}",
         "lock_timeout": f"{int(statement_timeout_s * 1000)}",
         "idle_in_transaction_session_timeout": f"{int(IDLE_IN_TRANSACTION_S * 1000)}",
+        **_PEER_GONE,
     }
+    # The server's own limit comes first; this one is for a server that cannot even say so.
+    answer_timeout_s = statement_timeout_s + 2.0 if statement_timeout_s else None
     options = "".join(f" -c {name}={value}" for name, value in limits.items())
     made = sqlalchemy.create_engine(
         _address(url),
@@ -109,9 +115,12 @@ def engine(url: str, pool_size: int, connect_timeout_s: float, statement_timeout
         kwargs["options"] = str(kwargs.get("options", "")) + options
         kwargs.setdefault("application_name", "vlmq")
         kwargs.setdefault("connect_timeout", max(2, round(connect_timeout_s)))
+        if answer_timeout_s is not None:
+            # What a broken network has kept back must not arrive when nobody waits for its answer any more: a job would
+            # be claimed for a worker that never hears of it.
+            kwargs.setdefault("tcp_user_timeout", int(answer_timeout_s * 1000))
         made = _TimedConnection.connect(*args, **kwargs)
-        # The server's own limit comes first; this one is for a server that cannot even say so.
-        made.answer_timeout_s = statement_timeout_s + 2.0 if statement_timeout_s else None
+        made.answer_timeout_s = answer_timeout_s
         return made
 
     @event.listens_for(made, "checkout")
