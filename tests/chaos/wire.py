@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
 CHUNK = 65536
+TURNS_S = 0.05
 
 Dial = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 """Connects to where a wire leads; raises OSError."""
@@ -48,6 +49,8 @@ class Network:
         async def close() -> None:
             for wire in self._wires:
                 await wire.close()
+            # Ends that were just being closed are so in the next turns.
+            await asyncio.sleep(TURNS_S)
 
         asyncio.run_coroutine_threadsafe(close(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -66,6 +69,7 @@ class Wire:
             event.set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.StreamWriter] = set()
 
     async def open(self) -> None:
         start = asyncio.start_unix_server if self._listener.family == socket.AF_UNIX else asyncio.start_server
@@ -84,15 +88,21 @@ class Wire:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for end in self._ends:
+            end.close()
+        await asyncio.gather(*(end.wait_closed() for end in self._ends), return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._ends.add(writer)
         # A host that cannot be reached answers a connection no more than anything else.
         await self._open[Direction.OUT].wait()
         try:
             far_reader, far_writer = await self._dial()
         except OSError:
             writer.close()
+            self._ends.discard(writer)
             return
+        self._ends.add(far_writer)
         for source, sink, direction in ((reader, far_writer, Direction.OUT), (far_reader, writer, Direction.BACK)):
             task = asyncio.create_task(self._pass(source, sink, direction))
             self._tasks.add(task)
@@ -106,3 +116,4 @@ class Wire:
                 await sink.drain()
         with contextlib.suppress(OSError):
             sink.close()
+        self._ends.discard(sink)
