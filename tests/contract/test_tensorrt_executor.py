@@ -10,7 +10,7 @@ import pytest
 
 from tests.fixtures.engines import words
 from tests.fixtures.models import Reference
-from tests.fixtures.tensorrt_executor import collect, request_of, wait_until_active
+from tests.fixtures.tensorrt_executor import MOST_WAITING, collect, request_of, wait_until_active
 
 pytestmark = pytest.mark.contract
 
@@ -103,12 +103,13 @@ def test_cancel_reaches_only_who_is_active_and_is_forgotten_for_who_is_unknown(t
 
 def test_full_queue_throws_where_it_is_enqueued(trt: Any, trt_executor: Any) -> None:
     taken: list[int] = []
-    with pytest.raises(RuntimeError, match="Maximum queue size of 3 has been reached"):
-        for number in range(9):
+    sent = 4 * MOST_WAITING
+    with pytest.raises(RuntimeError, match=f"Maximum queue size of {MOST_WAITING} has been reached"):
+        for number in range(sent):
             taken.append(trt_executor.enqueue_request(request_of(trt, number, words(number, 8), 300)))
     for request_id in taken:
         trt_executor.cancel_request(request_id)
-    assert 3 <= len(collect(trt_executor, *range(len(taken)))) < 9
+    assert MOST_WAITING <= len(collect(trt_executor, *range(len(taken)))) < sent
 
 
 def test_statistics_are_told_once(trt: Any, trt_executor: Any) -> None:
