@@ -88,12 +88,12 @@ async def _watch(ledger: Ledger, offered: Offered, until: float) -> None:
 async def capacity(url: str, body: Mapping[str, Any], ledger: Ledger) -> float:
     """Jobs per second of the installation when there is always enough to do and no more: of at least two full
     engines' jobs, however long they take."""
-    began, order, done = now(ledger), itertools.count(), 0
-    first = began + timedelta(seconds=WARM_S)
+    first, order, done = now(ledger) + timedelta(seconds=WARM_S), itertools.count(), 0
+    end = time.monotonic() + WARM_S + MEASURED_S
 
     async def one_after_another(client: httpx2.AsyncClient) -> None:
         nonlocal done
-        while now(ledger) < first + timedelta(seconds=MEASURED_S) or done < 2 * COMPANY:
+        while time.monotonic() < end or done < 2 * COMPANY:
             answer = await client.post(f"{url}/v1/chat/completions", json=lengthened(body, next(order)))
             assert answer.status_code == 200, answer.text
             done += 1
