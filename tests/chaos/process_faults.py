@@ -72,13 +72,13 @@ def _engine_gets(stage: Stage, dice: random.Random, number: signal.Signals) -> f
     engine = stage.cluster.engine(name)
     if engine is None:
         return None
-    pickup, serving = stage.held_by(name), _serving(stage, name)
+    pickup, served = stage.held_by(name), len(_serving(stage, name))
     began = time.monotonic()
     with contextlib.suppress(psutil.NoSuchProcess):
         engine.send_signal(number)
     eventually(f"the jobs of {name} go on", pickup.done, CANARY_S)
     recovered = since(began)
-    _note_start(stage, name, engine.pid, serving)
+    _note_start(stage, name, engine.pid, served)
     return recovered if pickup.held else None
 
 
@@ -89,11 +89,11 @@ def _another_engine(stage: Stage, name: str, pid: int) -> bool:
 
 def start_engine(stage: Stage, name: str) -> None:
     """While nothing else happens: a worker's first engine is killed."""
-    serving = _serving(stage, name)
+    served = len(_serving(stage, name))
     engine = stage.cluster.engine(name)
     assert engine is not None, f"{name} has no engine"
     engine.kill()
-    _note_start(stage, name, engine.pid, serving)
+    _note_start(stage, name, engine.pid, served)
 
 
 def _serving(stage: Stage, name: str) -> list[datetime]:
@@ -102,10 +102,11 @@ def _serving(stage: Stage, name: str) -> list[datetime]:
     return [datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f").astimezone() for line in lines if SERVES in line]
 
 
-def _note_start(stage: Stage, name: str, dead: int, serving: list[datetime]) -> None:
-    """Of the engine that replaces the dead one. It takes longer on a machine that does other things."""
+def _note_start(stage: Stage, name: str, dead: int, served: int) -> None:
+    """Of the engine that replaces the dead one, when so many had served before. On a machine that does other things it
+    takes longer."""
     eventually(f"{name} has another engine", lambda: _another_engine(stage, name, dead), CANARY_S)
-    eventually(f"the engine of {name} serves", lambda: len(_serving(stage, name)) > len(serving), CANARY_S)
+    eventually(f"the engine of {name} serves", lambda: len(_serving(stage, name)) > served, CANARY_S)
     engine = stage.cluster.engine(name)
     if engine is not None:
         with contextlib.suppress(psutil.NoSuchProcess):
